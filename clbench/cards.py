@@ -119,7 +119,9 @@ class Scenario:
 REQUIRED = frozenset({"name", "summary", "data", "rule", "n_tasks", "protocol", "licence", "citation"})
 
 
-def _half(source: Source, plan: Plan, rows: NDArray[np.int64], mean: tuple[float, ...], std: tuple[float, ...]) -> Split:
+def _half(
+    source: Source, plan: Plan, rows: NDArray[np.int64], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Split:
     images, picked = source.images, rows
     if plan.degrees:
         from scipy.ndimage import rotate

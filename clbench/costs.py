@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -19,10 +20,8 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    try:
+    with contextlib.suppress(OSError):  # where it cannot be reset, the peak since the process began is reported
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # the peak since the process began is reported then
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -129,7 +129,9 @@ def by_instances(
         for label in range(len(source.class_names)):
             rows = generator.permutation(np.flatnonzero(half & (source.y == label)))
             if len(rows) < n_tasks:
-                raise BadInput(f"class '{source.class_names[label]}' has {len(rows)} rows in a half, fewer than n_tasks")
+                raise BadInput(
+                    f"class '{source.class_names[label]}' has {len(rows)} rows in a half, fewer than n_tasks"
+                )
             part[rows] = np.arange(len(rows)) % n_tasks
     return [_plan(f"instances {k + 1}", part == k, is_test) for k in range(n_tasks)]
 
@@ -153,10 +155,7 @@ def plan_tasks(
     if int(card["n_tasks"]) < 1:
         raise BadInput(f"n_tasks must be at least 1; got {card['n_tasks']}")
     plans = RULES[card["rule"]](source, is_test, card, generator)
-    return [
-        Plan(p.name, p.train[keep[p.train]], p.test[keep[p.test]], p.permutation, p.degrees)
-        for p in plans
-    ]
+    return [Plan(p.name, p.train[keep[p.train]], p.test[keep[p.test]], p.permutation, p.degrees) for p in plans]
 
 
 def _even(n: int, parts: int) -> list[int]:

@@ -198,6 +198,8 @@ def metric(id: str) -> Metric:
     return METRICS[id]
 
 
-def score(matrix: ScoreMatrix, ids: tuple[str, ...] = HEADLINE, references: References | None = None) -> dict[str, float]:
+def score(
+    matrix: ScoreMatrix, ids: tuple[str, ...] = HEADLINE, references: References | None = None
+) -> dict[str, float]:
     """Compute several metrics of one matrix: ``{id: value}``, NaN where undefined."""
     return {id: metric(id)(matrix, references) for id in ids}

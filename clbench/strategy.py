@@ -79,11 +79,11 @@ def _plain(value: Any) -> Any:
 class Trainer:
     """How the networks of gradient-trained strategies are optimised; the optimiser is new for every task."""
 
-    epochs: int = 5
+    epochs: int = 10
     batch_size: int = 32
     optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.0
+    lr: float = 0.05
+    momentum: float = 0.9
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ class Trainer:
         if self.optimizer not in ("sgd", "adam"):
             raise BadInput(f"trainer.optimizer is sgd or adam; got '{self.optimizer}'")
         if self.optimizer == "adam" and self.momentum:
-            raise BadInput("trainer.momentum belongs to sgd; adam has none here")
+            raise BadInput("trainer.momentum belongs to sgd; with optimizer=adam set momentum=0 (or use trainer=adam)")
 
     def make(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of a model's trainable parameters."""
@@ -182,7 +182,9 @@ class SGDStrategy(Strategy):
             allowed[self.label_] = allowed.any(dim=0)
         self.allowed_, self.row_of_ = allowed, row_of
 
-    def cross_entropy(self, logits: Tensor, y: Tensor, labels: Tensor | None = None, over: Tensor | None = None) -> Tensor:
+    def cross_entropy(
+        self, logits: Tensor, y: Tensor, labels: Tensor | None = None, over: Tensor | None = None
+    ) -> Tensor:
         """Mean cross-entropy over the classes that compete.
 
         ``logits`` (B, rows); ``y`` (B,) classes; ``labels`` (B,) task labels of stored samples, None for the

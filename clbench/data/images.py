@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.data.cache import Arrays, cached
 from clbench.data.sources import Source
 from clbench.errors import BadInput, DataMissing
 
@@ -23,15 +21,6 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", 
 LAYOUTS = ("class", "split/class", "domain/class")
 TEST_NAMES = frozenset({"test", "val", "valid", "validation"})
 FORMAT = 1  # of the cached arrays; a change makes old entries unused, not wrong
-
-
-def cache_folder() -> Path:
-    """Where decoded data are kept: ``$CLBENCH_CACHE``, else the user's cache folder."""
-    if configured := os.environ.get("CLBENCH_CACHE"):
-        return Path(configured).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("clbench")
 
 
 def read_images(data_dir: Path, path: str, *, layout: str, size: int | None, grey: bool) -> Source:
@@ -55,8 +44,8 @@ def read_images(data_dir: Path, path: str, *, layout: str, size: int | None, gre
     if len(classes) < 2:
         raise DataMissing(f"{root} holds one class only ('{classes[0]}'); a class is a folder, and two are needed")
     key = hashlib.sha256(json.dumps([FORMAT, str(root), stamp, layout, size, grey]).encode()).hexdigest()[:32]
-    images, content = _cached(key, names, read, size, grey)
-    return _assemble(path, layout, names, classes, images, content)
+    arrays = cached(key, lambda: _decode(names, read, size, grey))
+    return _assemble(path, layout, names, classes, arrays["images"], arrays["content"].tobytes().hex())
 
 
 def _assemble(
@@ -107,30 +96,8 @@ def _list_folder(root: Path) -> tuple[list[str], Callable[[str], bytes], Any]:
     return [str(s[0]) for s in stamp], lambda name: (root / name).read_bytes(), stamp
 
 
-def _cached(
-    key: str, names: list[str], read: Callable[[str], bytes], size: int | None, grey: bool
-) -> tuple[NDArray[np.uint8], str]:
-    from filelock import FileLock
-
-    entry = cache_folder() / "images" / key
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{entry}.lock"):  # a second process waits and then finds the array
-        if not (entry / "content").exists():
-            draft = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".draft-"))
-            try:
-                array, content = _decode(names, read, size, grey)
-                np.save(draft / "images.npy", array)
-                (draft / "content").write_text(content)
-                shutil.rmtree(entry, ignore_errors=True)
-                draft.replace(entry)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-    return np.load(entry / "images.npy", mmap_mode="r"), (entry / "content").read_text()
-
-
-def _decode(
-    names: Iterable[str], read: Callable[[str], bytes], size: int | None, grey: bool
-) -> tuple[NDArray[np.uint8], str]:
+def _decode(names: Iterable[str], read: Callable[[str], bytes], size: int | None, grey: bool) -> Arrays:
+    """Decode all files; ``content`` is the SHA-256 of their names and bytes, whatever decoder is installed."""
     from PIL import Image, UnidentifiedImageError
 
     digest, decoded = hashlib.sha256(), []
@@ -153,4 +120,4 @@ def _decode(
                 f"image '{name}' is {picture.size[0]}x{picture.size[1]} pixels, unlike the ones before it; "
                 "give the card a size (data: {size: 32}) to resize all"
             )
-    return np.stack(decoded), digest.hexdigest()
+    return {"images": np.stack(decoded), "content": np.frombuffer(digest.digest(), np.uint8)}

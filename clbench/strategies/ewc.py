@@ -28,7 +28,7 @@ class EWC(SGDStrategy):
     memory of one; the Fisher information is the empirical one, from true per-sample gradients.
     """
 
-    strength: float = 100.0
+    strength: float = 30.0
     mode: Literal["separate", "online"] = "separate"
     decay: float = 1.0
     fisher_samples: int = 500

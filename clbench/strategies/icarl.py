@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from clbench.buffer import Buffer
 from clbench.models import Model
 from clbench.strategy import SGDStrategy
 from clbench.stream import Batch, Inputs, ProtocolName, Query, StreamSpec, TaskView
@@ -35,7 +34,7 @@ class ICaRL(SGDStrategy):
     def setup(self, model: Model, spec: StreamSpec, rng: np.random.Generator) -> None:
         """Start without exemplars, means and teacher."""
         super().setup(model, spec, rng)
-        self.buffer_ = Buffer(self.memory, "balanced")
+        self.exemplars_: dict[str, Tensor] = {}  # of each class in the order they were herded
         self.teacher_: dict[str, Tensor] = {}
         self.old_rows_ = torch.empty(0, dtype=torch.int64)
         self.means_ = torch.empty(0, model.n_features)  # (classes, D), a NaN row where a class has none
@@ -44,7 +43,7 @@ class ICaRL(SGDStrategy):
         """Algorithms 2 and 3: update the representation, reduce the exemplar sets, add new ones, store means."""
         self.observe(task)
         new = task.samples()
-        old = self.buffer_.rows
+        old = self.exemplars_
         self.optimise(task, samples={k: torch.cat([old[k], v]) if old else v for k, v in new.items()})
         self._choose_exemplars(new)
         self.teacher_ = {k: v.clone() for k, v in self.model_.state_dict().items()}
@@ -78,7 +77,7 @@ class ICaRL(SGDStrategy):
         """Algorithms 4 and 5: herd new exemplars, cut the old ones to their first ones, compute all means."""
         self.model_.eval()
         share = self.memory // len(self.seen_)
-        old, pools = self.buffer_.rows, []
+        old, pools = self.exemplars_, []
         device = new["y"].device
         self.means_ = torch.full((max(self.seen_) + 1, self.model_.n_features), torch.nan, device=device)
         for label in self.seen_:
@@ -90,7 +89,7 @@ class ICaRL(SGDStrategy):
             chosen = order[:share]
             pools.append({name: values[chosen] for name, values in pool.items()})
             self.means_[label] = F.normalize(features[chosen].mean(0), dim=0)
-        self.buffer_.rows = {name: torch.cat([p[name] for p in pools]) for name in new}
+        self.exemplars_ = {name: torch.cat([p[name] for p in pools]) for name in new}
 
     def _features(self, pool: dict[str, Tensor]) -> Tensor:
         names = self.spec.inputs
@@ -102,7 +101,7 @@ class ICaRL(SGDStrategy):
 
     def stored_samples(self) -> int:
         """Exemplars kept."""
-        return len(self.buffer_)
+        return len(self.exemplars_["y"]) if self.exemplars_ else 0
 
 
 def herd(features: Tensor, n: int) -> Tensor:

@@ -64,9 +64,15 @@ class RunResult:
 
 
 def prepare(
-    strategy: Strategy, make_model: Callable[[StreamSpec], Model], stream: TaskStream, seeds: Seeds, device: torch.device
+    strategy: Strategy,
+    make_model: Callable[[StreamSpec], Model],
+    stream: TaskStream,
+    seeds: Seeds,
+    device: torch.device,
 ) -> None:
     """Make the model and set the strategy up. Raises ``UnsupportedProtocol`` when the two do not fit."""
+    import torch._dynamo
+
     protocol = stream.spec.protocol
     if protocol not in strategy.protocols:
         raise UnsupportedProtocol(
@@ -125,7 +131,12 @@ def run(
 
 
 def train_one(
-    strategy: Strategy, stream: TaskStream, index: int, seeds: Seeds, device: torch.device, watcher: Watcher | None = None
+    strategy: Strategy,
+    stream: TaskStream,
+    index: int,
+    seeds: Seeds,
+    device: torch.device,
+    watcher: Watcher | None = None,
 ) -> dict[str, int]:
     """Let the strategy train on task ``index`` (1-based) alone; returns its steps and samples."""
     counts = {"steps": 0, "samples": 0}

@@ -1,0 +1,34 @@
+# Two commands: `make leaderboard` runs the main job, `make test` keeps every promise. Each sets itself up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+export OMP_NUM_THREADS = 1
+
+.PHONY: leaderboard test slow lint wheel clean
+
+leaderboard: $(VENV)/ready
+	$(BIN)/clbench study leaderboard --fresh --jobs $(JOBS)
+
+test: $(VENV)/ready lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
+
+slow: $(VENV)/ready
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: $(VENV)/ready
+	$(BIN)/python -m build --wheel
+
+# One pip command; the lock holds the pair of torch and torchvision that fits (see README, "Install").
+$(VENV)/ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

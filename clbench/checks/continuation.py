@@ -1,0 +1,116 @@
+"""Going on from a saved state in a fresh process: what a strategy carries from task to task is its state alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clbench.checks.clause import describe
+from clbench.checks.streams import CPU, TRAINER, fresh_stream, small_model
+from clbench.checks.trace import Trace, answers
+from clbench.experiment import import_path, make_strategy
+from clbench.loop import prepare, train_one
+from clbench.seeds import Seeds
+from clbench.state import load_state, save_state
+from clbench.strategy import Strategy, Trainer
+from clbench.stream import ProtocolName
+
+FOREIGN = 977  # the child draws initial weights and the like from another seed: loading must replace them all
+TIMEOUT = 600
+CHILD = "import pathlib, sys; from clbench.checks import continuation as c; c.main(pathlib.Path(sys.argv[1]))"
+
+
+def continued(
+    cls: type[Strategy], parameters: Mapping[str, Any], traces: Mapping[ProtocolName, Trace], seeds: Seeds
+) -> dict[str, list[str]]:
+    """Repeat each task of these runs from the state before it, in one new process; complaints by protocol."""
+    complaints: dict[str, list[str]] = {protocol: [] for protocol in traces}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for protocol, trace in traces.items():
+            try:
+                _store(folder / protocol, trace)
+            except TypeError as error:
+                complaints[protocol] = [f"its state cannot be saved without pickle: {error}"]
+        plan = {
+            "strategy": {"_target_": import_path(cls), **parameters},
+            "protocols": [p for p in traces if not complaints[p]],
+            "seeds": asdict(seeds),
+        }
+        if not plan["protocols"]:
+            return complaints
+        (folder / "plan.json").write_text(json.dumps(plan))
+        path = os.pathsep.join(p or str(Path.cwd()) for p in sys.path)
+        command = [sys.executable, "-c", CHILD, name]
+        child = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+        answer = folder / "complaints.json"
+        if child.returncode or not answer.exists():
+            last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+            return complaints | {p: [f"the fresh process ended: {last}"] for p in traces if not complaints[p]}
+        return complaints | json.loads(answer.read_text())
+
+
+def _store(folder: Path, trace: Trace) -> None:
+    folder.mkdir()
+    for row, state in enumerate(trace.states):
+        save_state(folder / f"state{row}", state)
+    for row, scores in trace.scores.items():
+        save_state(folder / f"scores{row}", scores)
+
+
+def main(folder: Path) -> None:
+    """Work through the plan in a folder; the child's side."""
+    torch.set_num_threads(1)  # as in every check run
+    plan = json.loads((folder / "plan.json").read_text())
+    result = {p: _protocol(folder / p, p, plan["strategy"], Seeds(**plan["seeds"])) for p in plan["protocols"]}
+    (folder / "complaints.json").write_text(json.dumps(result))
+
+
+def _protocol(folder: Path, protocol: ProtocolName, config: dict[str, Any], seeds: Seeds) -> list[str]:
+    """Last task first, so that nothing an earlier task left in the process can help."""
+    n_tasks = len(fresh_stream(protocol))
+    complaints: list[str] = []
+    for row in range(n_tasks, 0, -1):
+        try:
+            complaints += _task(folder, protocol, config, seeds, row)
+        except Exception as error:  # the plugin is someone else's code
+            complaints.append(f"task {row}, from the state after task {row - 1}: {describe(error)}")
+    return complaints
+
+
+def _task(folder: Path, protocol: ProtocolName, config: dict[str, Any], seeds: Seeds, row: int) -> list[str]:
+    stream = fresh_stream(protocol)
+    strategy = make_strategy(_restored(config), TRAINER)
+    prepare(strategy, small_model, stream, Seeds.of(FOREIGN), CPU)
+    strategy.load_state_dict(load_state(folder / f"state{row - 1}"))
+    train_one(strategy, stream, row, seeds, CPU)
+    if not (folder / f"scores{row}").exists():
+        return []
+    wanted: list[Tensor] = load_state(folder / f"scores{row}")
+    got = answers(strategy, stream, row)
+    return [
+        f"task {row}, from the state after task {row - 1}: scores of probe {j} differ by up to {_gap(a, b):.3g}"
+        for j, (a, b) in enumerate(zip(wanted, got, strict=True), start=1)
+        if not torch.equal(a, b)
+    ]
+
+
+def _restored(config: dict[str, Any]) -> dict[str, Any]:
+    trainer = config.get("trainer")
+    return {**config, "trainer": Trainer(**trainer)} if isinstance(trainer, dict) else config
+
+
+def _gap(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().nan_to_num(torch.inf).max()) if a.shape == b.shape else float("inf")

@@ -1,0 +1,130 @@
+"""The strategy under check, and its runs, each made once and shared by all clauses that look at it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clbench.checks import continuation
+from clbench.checks.clause import NotApplicable, describe
+from clbench.checks.streams import MEMORY, ORDER, TRAINER, fresh_stream
+from clbench.checks.trace import Trace, begin, quiet, run, step
+from clbench.errors import BadInput
+from clbench.evaluate import make_query
+from clbench.seeds import Seeds
+from clbench.strategy import Strategy
+from clbench.stream import Inputs, ProtocolName, Query
+
+SEED, OTHER_SEED = Seeds.of(0), Seeds.of(1)
+
+
+class Subject:
+    """A strategy class with the hyperparameters it is checked under, and one case per protocol it declares."""
+
+    def __init__(self, cls: type[Strategy], options: Mapping[str, Any]) -> None:
+        self.cls = cls
+        self.options = dict(options)
+        names = {f.name: f for f in dataclasses.fields(cls) if f.init}
+        if "trainer" in names:
+            self.options.setdefault("trainer", TRAINER)
+        memory = self.options.get("memory", getattr(cls, "memory", None))
+        if "memory" in names and isinstance(memory, int):
+            self.options["memory"] = min(memory, MEMORY)
+        self._cases: dict[ProtocolName, StrategyCase] = {}
+
+    def make(self) -> Strategy:
+        """A new instance; ``BadInput`` when it cannot be made from these hyperparameters."""
+        try:
+            return self.cls(**self.options)
+        except TypeError as error:
+            raise BadInput(
+                f"{self.cls.__name__} cannot be made from {self.options or 'its defaults'}: {error}\n"
+                "  give every hyperparameter a default, or check an instance instead of the class"
+            ) from error
+
+    @property
+    def protocols(self) -> tuple[ProtocolName, ...]:
+        """The declared protocols that exist, in the order they are checked; never empty."""
+        declared = getattr(self.cls, "protocols", ())
+        found = tuple(p for p in ORDER if isinstance(declared, (set, frozenset)) and p in declared)
+        return found or ORDER[:1]
+
+    def case(self, protocol: ProtocolName) -> StrategyCase:
+        """The runs under one protocol."""
+        if protocol not in self._cases:
+            self._cases[protocol] = StrategyCase(self, protocol)
+        return self._cases[protocol]
+
+    @cached_property
+    def continued(self) -> dict[str, list[str]]:
+        """Complaints of the fresh process, by protocol."""
+        traces = {p: self.case(p).main for p in self.protocols if self.case(p).error is None}
+        return continuation.continued(self.cls, self.make().hyperparameters(), traces, SEED)
+
+
+class StrategyCase:
+    """A strategy on the check stream of one protocol."""
+
+    def __init__(self, subject: Subject, protocol: ProtocolName) -> None:
+        self.subject = subject
+        self.protocol = protocol
+
+    @cached_property
+    def _attempt(self) -> Trace | Exception:
+        try:
+            return self.rerun(SEED)
+        except Exception as error:  # whatever a plugin raises is for a clause to tell
+            return error
+
+    @property
+    def error(self) -> Exception | None:
+        """What the main run raised, if it did."""
+        return self._attempt if isinstance(self._attempt, Exception) else None
+
+    @property
+    def main(self) -> Trace:
+        """The run with seed 0 and all rows scored, exactly as the harness runs it."""
+        if isinstance(self._attempt, Exception):
+            raise NotApplicable(f"training under {self.protocol} failed, so there is nothing to look at: {describe(self._attempt)}")
+        return self._attempt
+
+    def rerun(self, seeds: Seeds, answer: bool = True) -> Trace:
+        """Another run of a new instance on the same stream."""
+        return run(self.subject.make(), fresh_stream(self.protocol), seeds, answer)
+
+    @cached_property
+    def other_seed(self) -> Trace:
+        """A run on the same stream with every other random stream different."""
+        return self.rerun(OTHER_SEED)
+
+    @cached_property
+    def interleaved(self) -> tuple[Trace, Trace]:
+        """Two instances of different seeds in one process, taking turns task by task."""
+        streams = fresh_stream(self.protocol), fresh_stream(self.protocol)
+        with quiet():
+            first = begin(self.subject.make(), streams[0], SEED)
+            second = begin(self.subject.make(), streams[1], OTHER_SEED)
+            for index in range(1, len(streams[0]) + 1):
+                step(first, index, SEED)
+                step(second, index, OTHER_SEED)
+        return first, second
+
+    @property
+    def query(self) -> Query:
+        """What is asked of probe 1 after the last task."""
+        tasks = self.main.stream.tasks
+        return make_query(self.protocol, tasks, len(tasks), 1)
+
+    def inputs(self, n: int) -> dict[str, Tensor]:
+        """The first ``n`` samples of probe 1."""
+        return self.main.stream.tasks[0].test.take(torch.arange(n))
+
+    def ask(self, inputs: Inputs, query: Query) -> Tensor:
+        """Predict after the last task, without the harness's safety net."""
+        with torch.no_grad():
+            return self.main.strategy.predict(inputs, query)

@@ -1,0 +1,57 @@
+"""The small real streams that strategies are checked on: scikit-learn's digits, three tasks, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+
+from clbench.cards import Scenario
+from clbench.models import MLP, Model
+from clbench.seeds import Seeds
+from clbench.strategy import Trainer
+from clbench.stream import ProtocolName, Split, StreamSpec, TaskStream
+
+ORDER: tuple[ProtocolName, ...] = ("class-incremental", "task-incremental", "domain-incremental")
+TRAINER = Trainer(epochs=5, batch_size=16, lr=0.05, momentum=0.9)
+MEMORY = 200  # at most; smaller than a check stream, so that a memory has to let go of something
+CPU = torch.device("cpu")
+
+
+def fresh_stream(protocol: ProtocolName, label_space: str = "known") -> TaskStream:
+    """A check stream whose tensors belong to the caller: what a strategy writes into them harms nobody else."""
+    stream = _built(protocol, label_space)
+    tasks = (replace(t, train=_copy(t.train), test=_copy(t.test)) for t in stream.tasks)
+    return replace(stream, tasks=tuple(tasks))
+
+
+def small_model(spec: StreamSpec) -> Model:
+    """The network of the checks; its head grows where the label space is open."""
+    return MLP(spec, width=64, depth=2, head_mode="sliced" if spec.label_space == "known" else "growing")
+
+
+@cache
+def _built(protocol: ProtocolName, label_space: str) -> TaskStream:
+    rule: dict[str, Any] = {"rule": "permutation" if protocol == "domain-incremental" else "classes"}
+    scenario = Scenario(
+        name=f"check-{protocol}",
+        summary="Digits in three tasks, for checking strategies.",
+        data={"source": "digits"},
+        n_tasks=3,
+        protocol=protocol,
+        subset={"train": 800, "test": 300},
+        label_space=label_space,
+        licence="CC-BY-4.0 (UCI Machine Learning Repository)",
+        citation="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998",
+        **rule,
+    )
+    stream = scenario.build(Seeds.of(0))
+    tasks = (replace(t, train=t.train.on(CPU), test=t.test.on(CPU)) for t in stream.tasks)
+    return replace(stream, tasks=tuple(tasks))
+
+
+def _copy(split: Split) -> Split:
+    inputs = {name: torch.clone(split.inputs[name][torch.arange(len(split))]) for name in split.inputs}
+    return Split(inputs, split.labels.clone(), split.index.copy())

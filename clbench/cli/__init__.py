@@ -1,0 +1,107 @@
+"""The command line: one function per command, heavy packages imported only by the command that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import clbench
+from clbench.errors import BadInput, ClbenchError
+
+KINDS = ("scenarios", "strategies", "models", "metrics", "datasets", "studies")
+
+RUN_HELP = """\
+usage: clbench run scenario=NAME [strategy=NAME] [model=NAME] [seed=N] [key=value ...]
+
+Run one strategy on one scenario, or a sweep of them with -m; every key of conf/ can be overridden.
+
+  clbench run scenario=split_digits-v1 strategy=replay seed=0
+  clbench run scenario=split_digits-v1 strategy=ewc strategy.strength=10 trainer.lr=0.01
+  clbench run scenario=split_digits-v1 strategy._target_=my_pkg.mine.Mine +strategy.alpha=0.5
+  clbench run -m 'scenario=glob(split_*)' 'strategy=glob(*)' 'seed=range(5)'
+
+  -m, --multirun       run every combination of a sweep
+  --config-dir FOLDER  add your own strategy/, model/, trainer/, scenario/ configurations
+  --cfg job            print the resolved configuration and stop
+  records=FOLDER       where records go (default: records)
+  data_dir=FOLDER      where image folders and zips are (default: $CLBENCH_DATA)
+
+Names: clbench list scenarios | strategies | models
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 a run failed, 2 bad input."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # so that `_target_: my_pkg.mine.Mine` is found from here
+    try:
+        if words[:1] == ["run"]:
+            return _run(words[1:])
+        return _dispatch(_parser().parse_args(words))
+    except ClbenchError as error:
+        sys.stderr.write(f"clbench: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("clbench: interrupted; the same command goes on from the last finished task\n")
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _run(words: list[str]) -> int:
+    if not words or "-h" in words or "--help" in words:
+        sys.stdout.write(RUN_HELP)
+        return 0 if words else 2
+    from clbench.cli.sweep import sweep
+
+    return sweep(words)
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    if args.command == "list":
+        from clbench.cli.listing import show_list
+
+        return show_list(args.kind)
+    if args.command == "study":
+        from clbench.cli.study import run_study
+
+        out = Path(args.out) if args.out else None
+        return run_study(args.name, Path(args.records), out, jobs=args.jobs, fresh=args.fresh, dry=args.dry_run)
+    if args.command == "report":
+        from clbench.cli.reporting import make_report
+
+        return make_report(Path(args.records), Path(args.out or args.records))
+    if args.command == "check":
+        from clbench.cli.checking import run_checks
+
+        return run_checks(args.target)
+    raise BadInput("which command? see: clbench --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clbench", description="Benchmark harness for continual learning.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"clbench {clbench.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("run", help="run a strategy on a scenario, or a sweep with -m", add_help=False)
+    study = commands.add_parser("study", help="run a named sweep and write its report; resumable")
+    study.add_argument("name", help="see: clbench list studies")
+    study.add_argument("--records", default="runs", help="working folder for records (default: runs)")
+    study.add_argument("--out", help="where the report goes (default: reports/NAME)")
+    study.add_argument("--jobs", type=int, help="processes side by side (default: as the study says)")
+    study.add_argument(
+        "--fresh", action="store_true", help="measure everything here; do not start from committed records"
+    )
+    study.add_argument("--dry-run", action="store_true", help="print the plan and the time estimate only")
+    listing = commands.add_parser("list", help="what there is")
+    listing.add_argument("kind", choices=KINDS)
+    report = commands.add_parser("report", help="records folder -> leaderboard.md, .json, .html")
+    report.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")
+    report.add_argument("--out", help="where the files go (default: the records folder)")
+    check = commands.add_parser("check", help="hold a strategy, scenario or metric against the contract")
+    check.add_argument("target", help="my_pkg.mine:Mine")
+    return parser

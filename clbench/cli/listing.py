@@ -1,0 +1,64 @@
+"""``clbench list``: what there is, without importing any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clbench.places import cards, first_sentence, names, read_yaml
+
+
+def show_list(kind: str) -> int:
+    """Print a table of one kind of thing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns, rows = _TABLES[kind]
+    console = Console(width=None if Console().is_terminal else 160)
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows():
+        table.add_row(*row)
+    console.print(table)
+    return 0
+
+
+def _scenarios() -> Iterator[tuple[str, ...]]:
+    for name, card in cards().items():
+        yield name, str(card["protocol"]), str(card["n_tasks"]), str(card["summary"])
+
+
+def _strategies() -> Iterator[tuple[str, ...]]:
+    for name, path in names("strategy").items():
+        yield name, first_sentence(read_yaml(path)["_target_"])
+
+
+def _models() -> Iterator[tuple[str, ...]]:
+    for name, path in names("model").items():
+        yield name, first_sentence(read_yaml(path)["_target_"])
+
+
+def _metrics() -> Iterator[tuple[str, ...]]:
+    from clbench.metrics import METRICS
+
+    for metric in METRICS.values():
+        yield metric.id, "higher" if metric.higher_is_better else "lower", metric.formula, metric.source
+
+
+def _datasets() -> Iterator[tuple[str, ...]]:
+    for name in ("digits", "mnist5k", "folder"):
+        yield name, first_sentence(f"clbench.data.sources.{name}")
+
+
+def _studies() -> Iterator[tuple[str, ...]]:
+    for name, path in names("study").items():
+        study = read_yaml(path)
+        yield name, f"{study['cpu_minutes']} CPU min", " ".join(str(study["purpose"]).split())
+
+
+_TABLES = {
+    "scenarios": (("scenario", "protocol", "tasks", "summary"), _scenarios),
+    "strategies": (("strategy", "what it does"), _strategies),
+    "models": (("model", "what it is"), _models),
+    "metrics": (("metric", "better", "formula", "source"), _metrics),
+    "datasets": (("source", "what it is"), _datasets),
+    "studies": (("study", "takes", "purpose"), _studies),
+}

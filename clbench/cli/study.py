@@ -1,0 +1,154 @@
+"""``clbench study``: a named sweep, resumable, whose records and report go to ``reports/NAME``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from clbench.compose import expand
+from clbench.errors import BadInput, ClbenchError
+from clbench.places import config
+from clbench.record import FILE, Record, read_record
+from clbench.store import Store
+
+
+@dataclass(frozen=True)
+class Study:
+    """A sweep with a name: each of ``sweeps`` is a list of overrides as for ``clbench run -m``."""
+
+    name: str
+    purpose: str
+    cpu_minutes: float
+    jobs: int
+    sweeps: list[list[str]]
+
+    def runs(self) -> list[list[str]]:
+        """The overrides of every run, each once."""
+        return list({tuple(run): run for sweep in self.sweeps for run in expand(sweep)}.values())
+
+
+def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, fresh: bool, dry: bool) -> int:
+    """Run what is missing of a study, then write its report. Exit code 1 when a run failed."""
+    study = _load(name)
+    out = out or Path("reports") / name
+    store = Store(records / name)
+    store.check_writable()
+    before = {r.id: r for r in (Store(out / "records").read().records if (out / "records").is_dir() else ())}
+    if not fresh:
+        _adopt(out / "records", store.root)
+    runs = study.runs()
+    todo = [run for run in runs if not _is_done(run, store)]
+    jobs = min(jobs or study.jobs, max(1, len(todo)))
+    minutes = study.cpu_minutes * len(todo) / max(1, len(runs)) / jobs
+    _say(
+        f"study {name}: {len(runs)} runs, {len(runs) - len(todo)} done already; "
+        f"about {minutes:.0f} min for the rest in {jobs} process{'es' if jobs > 1 else ''}"
+    )
+    if dry:
+        return 0
+    failed = _work(todo, store.root, jobs)
+    finished = _publish(runs, store, out)
+    _compare(before, finished)
+    from clbench.report import write_report
+
+    write_report(out / "records", out)
+    _say(f"report: {out / 'leaderboard.html'} (and .md, .json)")
+    return 1 if failed else 0
+
+
+def _load(name: str) -> Study:
+    data = config("study", name)
+    try:
+        return Study(name, str(data["purpose"]), float(data["cpu_minutes"]), int(data["jobs"]), data["sweeps"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"study '{name}' needs purpose, cpu_minutes, jobs and sweeps: {error}") from error
+
+
+def _work(todo: list[list[str]], root: Path, jobs: int) -> int:
+    """Do the runs in ``jobs`` processes; returns how many did not end well."""
+    failed, begin = 0, time.monotonic()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they start
+    with ProcessPoolExecutor(max(1, jobs), mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(work, run, str(root)): run for run in todo}
+        for n, future in enumerate(as_completed(futures), start=1):
+            status, line = future.result()
+            failed += status == "failed"
+            left = (time.monotonic() - begin) / n * (len(todo) - n) / 60
+            _say(f"[{n}/{len(todo)}, {left:.0f} min left] {line}")
+    return failed
+
+
+def work(overrides: Sequence[str], root: str) -> tuple[str, str]:
+    """One run in a worker process; returns its status and a line for a person."""
+    from clbench.metrics import metric
+    from clbench.session import execute
+
+    begin = time.monotonic()
+    try:
+        outcome = execute(_experiment(overrides), Store(Path(root)))
+    except ClbenchError as error:
+        return "failed", f"{' '.join(overrides)}: {error}"
+    record = outcome.record
+    name = f"{record.names['scenario']} {record.names['strategy']} seed {record.seed}"
+    if record.status != "ok":
+        return record.status, f"{name}: {record.status} ({record.reason})"
+    accuracy = metric("average_accuracy.gem2017")(record.matrix())
+    return "ok", f"{name}: average accuracy {accuracy:.3f}, {time.monotonic() - begin:.1f} s"
+
+
+def _experiment(overrides: Sequence[str]) -> Any:
+    from clbench.compose import compose
+    from clbench.experiment import experiment
+
+    return experiment(compose(list(overrides)))
+
+
+def _is_done(run: Sequence[str], store: Store) -> bool:
+    found = store.find(_experiment(run).record(status="ok"))
+    return found is not None and found.status in ("ok", "skipped")
+
+
+def _adopt(published: Path, root: Path) -> None:
+    """Go on from the records committed with an earlier sitting."""
+    for path in published.rglob(FILE) if published.is_dir() else ():
+        target = root / path.relative_to(published)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+
+
+def _publish(runs: list[list[str]], store: Store, out: Path) -> list[Record]:
+    """Make ``out/records`` hold exactly the records of the study that there are, without kept predictions."""
+    shutil.rmtree(out / "records", ignore_errors=True)
+    return list(_copies(runs, store, out / "records"))
+
+
+def _copies(runs: list[list[str]], store: Store, target: Path) -> Iterator[Record]:
+    for run in runs:
+        folder = store.folder(_experiment(run).record(status="ok"))
+        if (folder / FILE).exists():
+            place = target / folder.relative_to(store.root)
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / FILE, place / FILE)
+            yield read_record(folder)
+
+
+def _compare(before: dict[str, Record], now: list[Record]) -> None:
+    """Say how many results equal the committed ones, bit by bit."""
+    both = [(r, before[r.id]) for r in now if r.status == "ok" and r.id in before and before[r.id].status == "ok"]
+    if both:
+        same = sum(a.result_sha256 == b.result_sha256 for a, b in both)
+        _say(f"{same} of {len(both)} results are bit-identical to those committed before")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

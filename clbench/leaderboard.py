@@ -1,0 +1,280 @@
+"""From records to a leaderboard: a table of entries per scenario, where nothing is averaged away."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+from clbench.matrix import ScoreMatrix
+from clbench.metrics import HEADLINE, Metric, References, metric
+from clbench.record import Record, total
+from clbench.statistics import MIN_SEEDS, Estimate, estimate
+
+SORT_KEY = "average_accuracy.gem2017"
+Value = Callable[[Record, References], float]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number per run, with its definition. ``unit``: ``fraction``, ``samples``, ``bytes`` or ``seconds``."""
+
+    id: str
+    title: str
+    unit: str
+    higher_is_better: bool
+    formula: str
+    source: str
+    value: Value
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that gave no result, and why; ``seed`` is None where the reason holds for every seed."""
+
+    label: str
+    seed: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A strategy with its parameters, model and trainer on one scenario, over seeds.
+
+    ``records``: the finished runs by seed; ``values``: per column id one number for each of them;
+    ``missing``: expected seeds without any record; ``rank``: None where the entry is not ranked.
+    """
+
+    label: str
+    names: Mapping[str, str]
+    id: str
+    reference: bool
+    records: tuple[Record, ...]
+    values: Mapping[str, tuple[float, ...]]
+    failures: tuple[Failure, ...] = ()
+    missing: tuple[int, ...] = ()
+    rank: int | None = None
+
+    def estimate(self, column: str = SORT_KEY) -> Estimate:
+        """Mean and interval of a column over the finished seeds."""
+        return estimate(self.values[column])
+
+    def matrices(self, name: str = "accuracy") -> list[ScoreMatrix]:
+        """The score matrices of the finished runs, by seed."""
+        return [record.matrix(name) for record in self.records]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds with a finished run."""
+        return tuple(record.seed for record in self.records)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every expected seed has a finished run."""
+        return not self.failures and not self.missing
+
+    @property
+    def unranked_because(self) -> str | None:
+        """Why the entry has no rank; None where it has one."""
+        if self.reference:
+            return "reference" if self.complete else "reference, incomplete"
+        if not self.complete:
+            return "incomplete: not ranked"
+        if len(set(self.seeds)) < len(self.seeds):  # e.g. the same order with several initialisations
+            return "several records of one seed: not ranked"
+        if len(self.seeds) < MIN_SEEDS:
+            return f"fewer than {MIN_SEEDS} seeds: not ranked"
+        if math.isnan(self.estimate().mean):
+            return f"{SORT_KEY} undefined: not ranked"
+        return None
+
+
+@dataclass(frozen=True)
+class Table:
+    """The entries of one scenario, best average accuracy first. ``seeds``: those any entry was run with."""
+
+    scenario: str
+    card: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    columns: tuple[Column, ...]
+    entries: tuple[Entry, ...]
+    skipped: tuple[Failure, ...]
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether the official card was changed, so that results do not compare with it."""
+        return "[" in self.scenario
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All tables, official cards and variants apart; ``left_out``: records that could not be used, and why."""
+
+    official: tuple[Table, ...]
+    variants: tuple[Table, ...]
+    left_out: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Official tables, then variants."""
+        return self.official + self.variants
+
+
+def make_leaderboard(records: Iterable[Record], left_out: Sequence[str] = ()) -> Leaderboard:
+    """Make the leaderboard of these records; their order does not matter."""
+    ordered = sorted(records, key=lambda r: (r.names["scenario"], *_labels(r), r.entry, r.seed, r.id))
+    tables = [_table(name, tuple(group)) for name, group in groupby(ordered, key=lambda r: r.names["scenario"])]
+    return Leaderboard(
+        official=tuple(t for t in tables if not t.is_variant),
+        variants=tuple(t for t in tables if t.is_variant),
+        left_out=tuple(dict.fromkeys(left_out)),
+    )
+
+
+def columns(protocol: str) -> tuple[Column, ...]:
+    """The columns of a table: what was learned first, then memory, and time last, as it depends on the machine.
+
+    Only under class-incremental does masking to the task's own classes change the accuracy.
+    """
+    found = [_metric_column(metric(id)) for id in HEADLINE]
+    if protocol == "class-incremental":
+        found.append(_masked_column(metric(SORT_KEY)))
+    return (*found, *_COSTS)
+
+
+def _metric_column(m: Metric) -> Column:
+    def value(record: Record, references: References) -> float:
+        return m(record.matrix(), references)
+
+    return Column(m.id, m.title, "fraction", m.higher_is_better, m.formula, m.source, value)
+
+
+def _masked_column(m: Metric) -> Column:
+    def value(record: Record, _: References) -> float:
+        return m(record.matrix("task_masked_accuracy"))
+
+    source = f"{m.source}; of the matrix scored among each task's own classes, as if its label were given"
+    return Column(f"task_masked.{m.id}", f"task-masked {m.title}", "fraction", True, m.formula, source, value)
+
+
+def _per_task(rows: Sequence[Mapping[str, Any]], name: str, record: Record) -> list[float | None]:
+    """One number per task; a task without one gives None, so that sums do not pretend to be complete."""
+    found: list[float | None] = [row.get(name) for row in rows]
+    return found + [None] * (record.matrix().n_tasks - len(found))
+
+
+def _stored_samples(record: Record, _: References) -> float:
+    stored = _per_task(record.result.get("counts", []), "stored_samples", record)
+    return math.nan if None in stored else float(max(s for s in stored if s is not None))
+
+
+def _state_bytes(record: Record, _: References) -> float:
+    last = _per_task(record.result.get("counts", []), "state_bytes", record)[-1]
+    return math.nan if last is None else float(last)
+
+
+def _train_seconds(record: Record, _: References) -> float:
+    return total(_per_task(record.costs, "train_seconds", record))
+
+
+_COUNTED = "counted by clbench"
+_COSTS = (
+    Column(
+        "stored_samples",
+        "stored samples",
+        "samples",
+        False,
+        "max over tasks of the samples kept",
+        _COUNTED,
+        _stored_samples,
+    ),
+    Column(
+        "state_bytes",
+        "state",
+        "bytes",
+        False,
+        "size of all that is carried on after the last task",
+        _COUNTED,
+        _state_bytes,
+    ),
+    Column(
+        "train_seconds",
+        "training time",
+        "seconds",
+        False,
+        "sum over tasks of the wall-clock time in train_task",
+        "measured on the machine of the run; compare within one machine only",
+        _train_seconds,
+    ),
+)
+
+
+def _labels(record: Record) -> tuple[str, str, str]:
+    return record.names["strategy"], record.names["model"], record.names["trainer"]
+
+
+def _table(scenario: str, records: tuple[Record, ...]) -> Table:
+    card = records[0].card
+    shown = columns(str(card.get("protocol")))
+    groups = [list(group) for _, group in groupby(records, key=lambda r: (_labels(r), r.entry))]
+    labels = _display_labels([group[0] for group in groups])
+    run = [(label, g) for label, g in zip(labels, groups, strict=True) if any(r.status != "skipped" for r in g)]
+    never = [(label, g) for label, g in zip(labels, groups, strict=True) if all(r.status == "skipped" for r in g)]
+    seeds = tuple(sorted({r.seed for _, group in run for r in group}))
+    oracles = _oracles(records)
+    entries = [_entry(label, group, seeds, shown, oracles) for label, group in run]
+    skipped = (Failure(label, None, why) for label, group in never for why in dict.fromkeys(map(_reason, group)))
+    return Table(scenario, card, seeds, shown, _ranked(entries), tuple(skipped))
+
+
+def _display_labels(heads: list[Record]) -> list[str]:
+    """Strategy, with model and trainer where there are several, and the identity's hash where that is not enough."""
+    several = [len({_labels(r)[k] for r in heads}) > 1 for k in range(3)]
+    labels = [" · ".join(part for k, part in enumerate(_labels(r)) if k == 0 or several[k]) for r in heads]
+    count = Counter(labels)
+    return [f"{a} #{r.entry[:6]}" if count[a] > 1 else a for a, r in zip(labels, heads, strict=True)]
+
+
+def _reason(record: Record) -> str:
+    return " ".join((record.reason or "no reason was recorded").split())
+
+
+Oracles = Mapping[tuple[int, str, str], dict[str, ScoreMatrix]]
+
+
+def _oracles(records: Iterable[Record]) -> Oracles:
+    """Matrices of the reference strategies by seed, model and trainer; one that is there twice is ambiguous and out."""
+    found: dict[tuple[int, str, str], dict[str, list[ScoreMatrix]]] = {}
+    for record in records:
+        if record.reference and record.status == "ok":
+            strategy, model, trainer = _labels(record)
+            found.setdefault((record.seed, model, trainer), {}).setdefault(strategy, []).append(record.matrix())
+    return {key: {name: m[0] for name, m in named.items() if len(m) == 1} for key, named in found.items()}
+
+
+def _entry(label: str, group: list[Record], seeds: Sequence[int], shown: Iterable[Column], oracles: Oracles) -> Entry:
+    done = tuple(r for r in group if r.status == "ok")
+    failures = tuple(
+        Failure(label, r.seed, f"{r.status}: {_reason(r)}") for r in group if r.status != "ok"
+    )  # a skipped seed of an entry that ran otherwise is a gap like any other
+    values = {
+        column.id: tuple(column.value(r, oracles.get((r.seed, *_labels(r)[1:]), {})) for r in done) for column in shown
+    }
+    missing = tuple(sorted(set(seeds) - {r.seed for r in group}))
+    head = group[0]
+    return Entry(label, head.names, head.entry, head.reference, done, values, failures, missing)
+
+
+def _ranked(entries: list[Entry]) -> tuple[Entry, ...]:
+    """Sort by average accuracy and number those that may be ranked; equal means share a rank."""
+
+    def key(entry: Entry) -> tuple[bool, float, str]:
+        mean = round(entry.estimate().mean, 12)  # the order of a sum must not break a tie
+        return (math.isnan(mean), 0.0 if math.isnan(mean) else -mean, entry.label)
+
+    ordered = sorted(entries, key=key)
+    ranked = [key(entry)[1] for entry in ordered if entry.unranked_because is None]
+    return tuple(e if e.unranked_because else replace(e, rank=ranked.index(key(e)[1]) + 1) for e in ordered)

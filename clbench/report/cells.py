@@ -1,0 +1,104 @@
+"""Numbers and standings in words, the same on every page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from clbench.leaderboard import SORT_KEY, Column, Entry, Leaderboard, Table
+from clbench.statistics import Estimate
+
+MISSING = "—"
+SCALE = {"fraction": 100.0, "samples": 1.0, "bytes": 1e-6, "seconds": 1.0}
+UNITS = {"fraction": "%", "samples": "", "bytes": "MB", "seconds": "s"}
+DIGITS = {"fraction": 1, "samples": 0, "bytes": 2, "seconds": 1}
+
+READING = (
+    "Rows are sorted by the mean of `average_accuracy.gem2017`, highest first; equal means share a rank.",
+    "Scores are fractions shown as percent, differences of scores as percentage points.",
+    "Means are over the n finished seeds (column seeds); a seed fixes class order, data split, initialisation and "
+    "batches alike for all strategies. ± is half the 95 % Student-t interval; with n < 3 no interval and no rank.",
+    "Reference strategies see data a continual learner must not see: shown, never ranked. "
+    "An entry that lacks a seed is shown with the mean of those it has, and not ranked.",
+    "— means undefined or not measured, never zero.",
+    "Training time comes last: it depends on the machine, so compare it within one only. 1 MB is 10⁶ bytes.",
+)
+
+
+def number(value: float, unit: str = "fraction") -> str:
+    """A value in the unit it is shown in.
+
+    >>> number(0.8125), number(float("nan")), number(-0.00001)
+    ('81.2', '—', '0.0')
+    """
+    if math.isnan(value):
+        return MISSING
+    digits = DIGITS[unit]
+    shown = round(value * SCALE[unit], digits) + 0.0  # no minus zero
+    return f"{shown:.{digits}f}".replace("-", "−")
+
+
+def spread(value: Estimate, unit: str = "fraction") -> str:
+    """A mean with its interval where there is one: ``81.2 ± 3.4``."""
+    shown = number(value.mean, unit)
+    return shown if math.isnan(value.half_width) else f"{shown} ± {number(value.half_width, unit)}"
+
+
+def cell(entry: Entry, column: Column) -> str:
+    """An entry's cell: scores with their interval, costs as the mean alone."""
+    value = entry.estimate(column.id)
+    return spread(value) if column.unit == "fraction" else number(value.mean, column.unit)
+
+
+def head(column: Column) -> str:
+    """Title and unit of a column."""
+    unit = UNITS[column.unit]
+    return f"{column.title} ({unit})" if unit else column.title
+
+
+def seeds(entry: Entry, table: Table) -> str:
+    """How many of the expected seeds are there: ``4 of 5 seeds``."""
+    return f"{len(set(entry.seeds))} of {len(table.seeds)} seeds"
+
+
+def gaps(table: Table) -> list[str]:
+    """What is not in the means, and why: failed seeds, seeds without a record, skipped strategies."""
+    found = [f"{f.label}, seed {f.seed}: {f.reason}" for entry in table.entries for f in entry.failures]
+    found += [f"{e.label}, seed {seed}: no record" for e in table.entries for seed in e.missing]
+    return found + [f"{f.label}: skipped: {f.reason}" for f in table.skipped]
+
+
+def overview(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
+    """Mean average accuracy per strategy and official scenario: label, whether a reference, cells; references last.
+
+    An asterisk marks a mean over too few seeds, or not all.
+    """
+    entries = {(e.label, k): e for k, table in enumerate(board.official) for e in table.entries}
+    labels = sorted({(e.reference, label) for (label, _), e in entries.items()})
+
+    def cells(label: str) -> Iterator[str]:
+        for k in range(len(board.official)):
+            entry = entries.get((label, k))
+            mean = number(entry.estimate(SORT_KEY).mean) if entry else MISSING
+            partial = mean != MISSING and entry is not None and entry.unranked_because not in (None, "reference")
+            yield mean + "*" * partial
+
+    return [(label, reference, list(cells(label))) for reference, label in labels]
+
+
+def definitions(board: Leaderboard) -> list[Column]:
+    """Every column that occurs, once, in the order of the tables."""
+    return list({column.id: column for table in board.tables for column in table.columns}.values())
+
+
+def environments(board: Leaderboard) -> list[tuple[str, int]]:
+    """What the finished runs ran on, in words, and how many runs each."""
+    count: dict[str, int] = {}
+    for record in (r for table in board.tables for e in table.entries for r in e.records):
+        known = record.environment
+        parts = [f"{key} {known[key]}" for key in ("clbench", "commit", "python", "torch", "numpy") if known.get(key)]
+        parts += [str(known[key]) for key in ("platform", "processor", "accelerator") if known.get(key)]
+        parts += [f"threads: {known['threads']}"] if known.get("threads") else []
+        text = ", ".join(parts) or "not recorded"
+        count[text] = count.get(text, 0) + 1
+    return sorted(count.items())

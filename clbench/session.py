@@ -1,0 +1,206 @@
+"""Running an experiment into a store, with checkpoints; and loading a trained model back."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clbench.compose import compose
+from clbench.costs import environment
+from clbench.errors import BadInput, ClbenchError, RecordError, UnsupportedProtocol
+from clbench.evaluate import Row
+from clbench.experiment import Experiment, experiment, import_class, make_strategy
+from clbench.loop import Progress, RunResult, Watcher, prepare, run
+from clbench.models import Model
+from clbench.record import Record, read_record, save_predictions, write_record
+from clbench.seeds import Seeds
+from clbench.state import State, load_state, save_state
+from clbench.store import Store
+from clbench.strategy import Strategy, Trainer
+from clbench.stream import StreamSpec, TaskStream
+
+STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request to run: the record, where it lies, and whether it had been there already."""
+
+    record: Record
+    folder: Path
+    done_already: bool = False
+
+
+def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watcher | None = None) -> Outcome:
+    """Run an experiment and store its record, unless a finished one of the same identity is there.
+
+    A strategy that raises gives a record of status ``failed``; one that does not support the protocol, of
+    status ``skipped``. Raises ``ClbenchError`` for bad input, before any work is done.
+    """
+    store.check_writable()
+    blank = exp.record(status="ok")
+    found = store.find(blank)
+    if found is not None and found.status == "ok":
+        return Outcome(found, store.folder(found), done_already=True)
+    stream = exp.scenario.build(exp.seeds, exp.data_dir)
+    _check_fingerprint(exp, stream)
+    strategy = dataclasses.replace(exp.strategy)
+    surroundings = environment(exp.device) | {"threads": exp.threads}
+    with _threads(exp.threads):
+        try:
+            prepare(strategy, exp.make_model, stream, exp.seeds, exp.device)
+        except UnsupportedProtocol as error:
+            skipped = exp.record(status="skipped", reason=str(error), environment=surroundings)
+            return Outcome(skipped, write_record(store.folder(skipped), skipped))
+        checkpoint = store.root / ".checkpoints" / f"{blank.id}.safetensors"
+        try:
+            result = _run(exp, strategy, stream, checkpoint, watcher)
+        except Exception as error:  # the strategy's own failure is a result, not ours to hide
+            reason = _reason(error)
+            failed = exp.record(status="failed", reason=reason, environment=surroundings)
+            return Outcome(failed, write_record(store.folder(failed), failed))
+    record = exp.record(status="ok", result=_content(result, stream), costs=result.costs, environment=surroundings)
+    with tempfile.TemporaryDirectory(dir=store.root, prefix=".files-") as folder:
+        files = {}
+        if keep:
+            files = {name: Path(folder) / name for name in ("predictions.npz", STATE)}
+            save_predictions(files["predictions.npz"], result.kept)
+            save_state(files[STATE], strategy.state_dict())
+        written = write_record(store.folder(record), record, files)
+    checkpoint.unlink(missing_ok=True)
+    return Outcome(record, written)
+
+
+def _check_fingerprint(exp: Experiment, stream: TaskStream) -> None:
+    """An official card's stream for seed 0 must be the one its fingerprint was taken from."""
+    expected = exp.scenario.fingerprint
+    if expected and "[" not in exp.names["scenario"] and exp.seeds == Seeds.of(0) and stream.fingerprint != expected:
+        raise BadInput(
+            f"the stream of '{exp.scenario.name}' for seed 0 has fingerprint {stream.fingerprint}, its card says "
+            f"{expected}\n  the data are not those of the card: check {exp.data_dir}"
+        )
+
+
+def _run(
+    exp: Experiment, strategy: Strategy, stream: TaskStream, checkpoint: Path, watcher: Watcher | None
+) -> RunResult:
+    progress = _resume(checkpoint, strategy)
+
+    def save(progress: Progress, state: State) -> None:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        draft = checkpoint.with_suffix(f".{os.getpid()}.draft")
+        rows = [None if r is None else _row_state(r) for r in progress.rows]
+        save_state(draft, {"rows": rows, "counts": progress.counts, "costs": progress.costs, "strategy": state})
+        os.replace(draft, checkpoint)  # noqa: PTH105 (atomic, and says so)
+
+    return run(strategy, stream, exp.seeds, exp.device, watcher=watcher, progress=progress, checkpoint=save)
+
+
+def _row_state(row: Row) -> dict[str, torch.Tensor]:
+    return {f.name: torch.from_numpy(getattr(row, f.name)) for f in dataclasses.fields(row)}
+
+
+def _resume(checkpoint: Path, strategy: Strategy) -> Progress | None:
+    """Load an interrupted run's state; a damaged checkpoint is thrown away and the run begins anew."""
+    if not checkpoint.exists():
+        return None
+    try:
+        saved = load_state(checkpoint)
+    except RecordError:
+        checkpoint.unlink()
+        return None
+    strategy.load_state_dict(saved["strategy"])
+    rows = [None if r is None else Row(**{k: np.asarray(v) for k, v in r.items()}) for r in saved["rows"]]
+    return Progress(rows, saved["counts"], saved["costs"])
+
+
+def _content(result: RunResult, stream: TaskStream) -> dict[str, Any]:
+    """The hashed part of a record: what a repetition must give again, bit by bit."""
+    return {
+        "fingerprint": stream.fingerprint,
+        "spec": dataclasses.asdict(stream.spec) | {"inputs": {k: list(v) for k, v in stream.spec.inputs.items()}},
+        "tasks": [
+            {
+                "name": task.name,
+                "classes": list(task.classes),
+                "class_names": list(task.class_names),
+                "n_train": len(task.train),
+                "n_test": len(task.test),
+                "fingerprint": task.fingerprint,
+            }
+            for task in stream.tasks
+        ],
+        "matrices": {m.name: m.to_json() for m in (result.accuracy, result.task_masked)},
+        "counts": result.counts,
+    }
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ClbenchError):
+        return f"{type(error).__name__}: {error}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} (at {Path(last.filename).name}:{last.lineno}, in {last.name})"
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_once(
+    scenario: str,
+    strategy: str | Strategy | type[Strategy] = "naive",
+    *,
+    model: str = "mlp",
+    seed: int = 0,
+    records: str | Path = "records",
+    overrides: Sequence[str] = (),
+    config_dir: str | Path | None = None,
+) -> Record:
+    """Run one strategy on one scenario and return its record; ``clbench.run`` is this function.
+
+    ``strategy``: a configured name, a class, or an instance. ``overrides``: as on the command line, e.g.
+    ``["trainer.lr=0.1", "scenario.n_tasks=2"]``. Raises ``ClbenchError`` for bad input.
+    """
+    words = [f"scenario={scenario}", f"model={model}", f"seed={seed}", f"records={records}", *overrides]
+    if isinstance(strategy, str):
+        words.insert(1, f"strategy={strategy}")
+    composed = compose(words, Path(config_dir) if config_dir is not None else None)
+    exp = experiment(composed, None if isinstance(strategy, str) else strategy)
+    return execute(exp, Store(Path(composed.config["records"])), keep=composed.config["keep"]).record
+
+
+def load(folder: str | Path) -> Strategy:
+    """Load the trained strategy of a record folder, ready to ``predict``; ``clbench.load`` is this function.
+
+    Raises ``RecordError`` when the folder holds no finished record or its state was not kept.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    if record.status != "ok" or not (folder / STATE).exists():
+        raise RecordError(f"{folder} holds no trained model (status {record.status}); run it again with keep=true")
+    parts, spec = record.identity, record.result["spec"]
+    if "__main__" in parts["strategy"]["target"]:
+        raise BadInput("this strategy was defined in a script's __main__; put it in a module to load it back")
+    strategy = make_strategy({"_target_": parts["strategy"]["target"], **parts["strategy"]["parameters"]}, Trainer())
+    shapes = {name: tuple(shape) for name, shape in spec["inputs"].items()}
+    stream_spec = StreamSpec(**{**spec, "inputs": shapes})
+    model = import_class(parts["model"]["target"], Model, "model")(stream_spec, **parts["model"]["parameters"])
+    strategy.setup(model, stream_spec, np.random.default_rng(0))
+    strategy.load_state_dict(load_state(folder / STATE))
+    return strategy
