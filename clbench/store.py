@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,8 +54,8 @@ class Store:
     def read(self) -> Reading:
         """Read all records, sorted by path; unreadable ones and contradictions are named and left out.
 
-        Two finished records of one scenario and seed with different fingerprints contradict each other: both
-        are left out.
+        Finished records of one scenario and seed with different fingerprints contradict each other: those that
+        differ from the most common fingerprint are left out, all of them where none is most common.
         """
         if not self.root.is_dir():
             raise RecordError(f"no records folder at '{self.root}'; make some with: clbench run scenario=...")
@@ -86,14 +87,19 @@ def safe_name(name: str) -> str:
 
 
 def _contradictions(records: list[tuple[Path, Record]]) -> dict[Path, str]:
-    first: dict[tuple[str, int], tuple[Path, str]] = {}
-    clashes: dict[Path, str] = {}
+    """Records whose stream differs from that of most others of their scenario and seed; of two that differ, both."""
+    groups: dict[tuple[str, int], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path, record in records:
-        if record.status != "ok":
-            continue
-        key, fingerprint = (record.names["scenario"], record.seed), record.result["fingerprint"]
-        other, expected = first.setdefault(key, (path, fingerprint))
-        if fingerprint != expected:
-            message = f"{other} and {path} are both {key[0]} with seed {key[1]}, but their streams differ"
-            clashes[other] = clashes[path] = message
+        if record.status == "ok":
+            groups[record.names["scenario"], record.seed][record.result["fingerprint"]].append(path)
+    clashes: dict[Path, str] = {}
+    for (scenario, seed), streams in groups.items():
+        most = max(map(len, streams.values()))
+        trusted = [s for s, paths in streams.items() if len(paths) == most]
+        for stream, paths in streams.items():
+            if len(streams) == 1 or trusted == [stream]:
+                continue
+            other = next(p for s, others in streams.items() if s != stream for p in others)
+            for path in paths:
+                clashes[path] = f"{path} and {other} are both {scenario} with seed {seed}, but their streams differ"
     return clashes

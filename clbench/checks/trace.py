@@ -65,9 +65,9 @@ def note(trace: Trace) -> None:
     trace.found.append(count_samples(vars(trace.strategy), trace.stream))
 
 
-def run(strategy: Strategy, stream: TaskStream, seeds: Seeds, answer: bool = True) -> Trace:
-    """Train a new strategy on a whole stream."""
-    with quiet():
+def run(strategy: Strategy, stream: TaskStream, seeds: Seeds, answer: bool = True, noise: int = 1) -> Trace:
+    """Train a new strategy on a whole stream; ``noise`` seeds the global random states nobody should draw from."""
+    with quiet(noise):
         trace = begin(strategy, stream, seeds)
         if answer:
             trace.scores[0] = answers(strategy, stream, 0)
@@ -87,14 +87,17 @@ def answers(strategy: Strategy, stream: TaskStream, row: int) -> list[Tensor]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """One thread, and random states and settings put back afterwards, whatever a strategy did to them."""
+def quiet(noise: int = 1) -> Iterator[None]:
+    """One thread, global random states of their own, and everything put back afterwards as it was."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (put back, not used)
     threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
     strict = torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(noise)
+            random.seed(noise)
+            np.random.seed(noise)  # noqa: NPY002 (to catch those who draw from it)
             yield
     finally:
         random.setstate(python)
