@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 export OMP_NUM_THREADS = 1
 
-.PHONY: leaderboard test slow lint wheel clean
+.PHONY: leaderboard test slow lint benchmark wheel clean
 
 leaderboard: $(VENV)/ready
 	$(BIN)/clbench study leaderboard --fresh --jobs $(JOBS)
@@ -20,6 +20,9 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+benchmark: $(VENV)/ready
+	$(BIN)/python benchmarks/speed.py
 
 wheel: $(VENV)/ready
 	$(BIN)/python -m build --wheel

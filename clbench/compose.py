@@ -117,7 +117,7 @@ def expand(overrides: Sequence[str], config_dir: Path | None = None) -> list[lis
         raise refusal(error, overrides) from error
 
 
-def refusal(error: Exception, overrides: Iterable[str]) -> BadInput:
+def refusal(error: Exception, overrides: Iterable[str], config_dirs: Sequence[Path] = ()) -> BadInput:
     """What Hydra refused, as one block for a person, with the nearest valid key where one was unknown."""
     text = str(error).strip()
     if "You must specify 'scenario'" in text:
@@ -130,7 +130,7 @@ def refusal(error: Exception, overrides: Iterable[str]) -> BadInput:
     if not any(split_override(o)[0] == "scenario" for o in groups):
         groups.append(f"scenario={min(cards())}")
     parent, _, _ = key.rpartition(".")
-    node: Any = compose(groups).config
+    node: Any = compose(groups, next(iter(config_dirs), None)).config
     for part in parent.split(".") if parent else []:
         node = node.get(part, {}) if isinstance(node, dict) else {}
     prefix = f"{parent}." if parent else ""

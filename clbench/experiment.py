@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import importlib
 import inspect
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ import torch
 
 import clbench
 from clbench.cards import Scenario
-from clbench.compose import Composed, split_override
-from clbench.errors import BadInput, unknown
+from clbench.compose import GROUPS, Composed, split_override
+from clbench.errors import BadInput, ClbenchError, unknown
 from clbench.models import Model
 from clbench.record import Record
 from clbench.seeds import Seeds
@@ -48,7 +49,9 @@ class Experiment:
         """Build the untrained network for a stream."""
         try:
             return self.model_class(spec, **self.model_options)
-        except TypeError as error:
+        except ClbenchError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:
             raise BadInput(f"model {self.model_class.__name__} does not take {self.model_options}: {error}") from error
 
     def identity(self) -> dict[str, Any]:
@@ -89,37 +92,69 @@ def experiment(composed: Composed, strategy: Strategy | type[Strategy] | None = 
     Raises ``BadInput`` for whatever is wrong with it, before any work is done.
     """
     config = composed.config
+    for group in (*GROUPS, "seeds"):
+        if not isinstance(config[group] or {}, dict):
+            raise BadInput(f"the configuration of '{group}' must hold names and values; got {config[group]!r}")
     names = {group: composed.label(group) for group in ("scenario", "strategy", "model", "trainer")}
     trainer = _construct(Trainer, config["trainer"], "trainer")
     if strategy is None:
-        chosen = make_strategy(config["strategy"], trainer)
+        chosen = make_strategy(_own_options(composed), trainer)
     elif isinstance(strategy, Strategy):
+        if any(split_override(o)[0].partition(".")[0] in ("strategy", "trainer") for o in composed.overrides):
+            raise BadInput("an instance brings its own hyperparameters and trainer; give them to it, not as overrides")
         chosen = dataclasses.replace(strategy)
         names["strategy"] = _instance_label(chosen)
+        names["trainer"] = _instance_label(getattr(chosen, "trainer", trainer), names["trainer"], trainer)
     else:
         chosen = make_strategy({"_target_": strategy}, trainer)
         names["strategy"] = strategy.__name__
     if not hasattr(chosen, "trainer"):
         names["trainer"] = "none"
-    if config["model"].get("_target_") is None:
-        raise BadInput("the model's configuration has no _target_; expected package.module.Class")
-    model_class = import_class(config["model"]["_target_"], Model, "model")
-    seed = config["seed"]
-    if not isinstance(seed, int) or seed < 0:
-        raise BadInput(f"seed must be a whole number from 0 on; got {seed!r}")
-    return Experiment(
+    model_class = import_class(config["model"].get("_target_"), Model, "model")
+    seed = _whole("seed", config["seed"], 0)
+    made = Experiment(
         scenario=Scenario.from_card(config["scenario"]),
         strategy=chosen,
         model_class=model_class,
         model_options={k: v for k, v in config["model"].items() if k != "_target_"},
         seed=seed,
-        seeds=_construct(Seeds, {**dataclasses.asdict(Seeds.of(seed)), **(config["seeds"] or {})}, "seeds"),
+        seeds=_seeds(seed, config["seeds"] or {}),
         device=parse_device(str(config["device"])),
-        threads=int(config["threads"]),
+        threads=_whole("threads", config["threads"], 1),
         data_dir=Path(config["data_dir"]),
         names=names,
         command=_command(composed) if strategy is None else None,
     )
+    try:
+        json.dumps(made.identity(), allow_nan=False)
+    except ValueError as error:
+        raise BadInput("a setting is NaN or infinite; every setting must be a finite number") from error
+    return made
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise BadInput(f"{name} must be a whole number from {least} on; got {value!r}")
+    return value
+
+
+def _seeds(seed: int, apart: Mapping[str, Any]) -> Seeds:
+    for name, value in apart.items():
+        _whole(f"seeds.{name}", value, 0)
+    seeds = _construct(Seeds, {**dataclasses.asdict(Seeds.of(seed)), **apart}, "seeds")
+    assert isinstance(seeds, Seeds)
+    return seeds
+
+
+def _own_options(composed: Composed) -> dict[str, Any]:
+    """The strategy's configuration; with ``strategy._target_=`` typed, without what is left of another strategy's."""
+    config = dict(composed.config["strategy"])
+    typed = {split_override(o)[0].removeprefix("strategy.") for o in composed.overrides}
+    if "strategy._target_" not in {split_override(o)[0] for o in composed.overrides}:
+        return config
+    cls = import_class(config["_target_"], Strategy, "strategy")
+    known = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
+    return {k: v for k, v in config.items() if k == "_target_" or k in typed or k in known}
 
 
 def make_strategy(config: Mapping[str, Any], trainer: Trainer) -> Strategy:
@@ -128,7 +163,7 @@ def make_strategy(config: Mapping[str, Any], trainer: Trainer) -> Strategy:
     cls = import_class(config.get("_target_"), Strategy, "strategy")
     if inspect.isabstract(cls):
         raise BadInput(f"strategy {cls.__name__} is abstract: it must define train_task(self, task)")
-    if not dataclasses.is_dataclass(cls):
+    if not _is_own_dataclass(cls):
         raise BadInput(f"strategy {cls.__name__} must be a dataclass: put @dataclass(kw_only=True) above it")
     known = {f.name for f in dataclasses.fields(cls) if f.init}
     if "trainer" in known:
@@ -140,11 +175,23 @@ def make_strategy(config: Mapping[str, Any], trainer: Trainer) -> Strategy:
     return made
 
 
+def _is_own_dataclass(cls: type[Any]) -> bool:
+    """Whether the decorator is there; a subclass without fields and ``__init__`` of its own needs none."""
+    own = [t for t in inspect.get_annotations(cls).values() if "ClassVar" not in str(t)]
+    return "__dataclass_fields__" in vars(cls) or not (own or "__init__" in vars(cls))
+
+
+PLAIN_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+
+
 def _construct(cls: type[Any], options: Mapping[str, Any], what: str) -> Any:
-    known = {f.name for f in dataclasses.fields(cls) if f.init}
-    for name in options:
+    known = {f.name: getattr(f.type, "__name__", str(f.type)) for f in dataclasses.fields(cls) if f.init}
+    for name, value in options.items():
         if name not in known:
             raise unknown(f"option of {what}", name, known)
+        fits = PLAIN_TYPES.get(known[name])
+        if fits and (not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits)):
+            raise BadInput(f"option '{name}' of {what} is of type {known[name]}; got {value!r}")
     try:
         return cls(**options)
     except TypeError as error:
@@ -153,13 +200,15 @@ def _construct(cls: type[Any], options: Mapping[str, Any], what: str) -> Any:
 
 def import_class(target: Any, kind: type[Any], what: str) -> type[Any]:
     """The class behind ``package.module.Class``; ``BadInput`` when it is not there or not of the kind."""
+    if target is None:
+        raise BadInput(f"the configuration of the {what} has no _target_; expected _target_: package.module.Class")
     if isinstance(target, str):
         module_name, _, name = target.replace(":", ".").rpartition(".")
         try:
             module = importlib.import_module(module_name)
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # whatever a user's own module does when it is imported
             raise BadInput(
-                f"{what} _target_ '{target}' cannot be imported: {error}\n"
+                f"{what} _target_ '{target}' cannot be imported: {type(error).__name__}: {error}\n"
                 "  expected package.module.Class, importable from the current folder"
             ) from error
         if not hasattr(module, name):
@@ -206,14 +255,15 @@ def parse_device(name: str) -> torch.device:
     return device
 
 
-def _instance_label(strategy: Strategy) -> str:
+def _instance_label(thing: Strategy | Trainer, name: str | None = None, usual: Trainer | None = None) -> str:
+    """A class's name with the fields that differ from its defaults, or from ``usual``, in brackets."""
     changes = []
-    for f in dataclasses.fields(strategy):
-        value = getattr(strategy, f.name)
+    for f in dataclasses.fields(thing):
+        value = getattr(thing, f.name)
         default = f.default_factory() if callable(f.default_factory) else f.default
-        if f.name != "trainer" and value != default:
+        if f.name != "trainer" and value != (getattr(usual, f.name) if usual else default):
             changes.append(f"{f.name}={value}")
-    name = type(strategy).__name__
+    name = name or type(thing).__name__
     return f"{name}[{','.join(sorted(changes))}]" if changes else name
 
 

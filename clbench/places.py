@@ -57,9 +57,12 @@ def config(group: str, name: str) -> dict[str, Any]:
 def first_sentence(target: str) -> str:
     """The first line of the docstring of ``package.module.Class``, without importing it."""
     module, _, name = target.rpartition(".")
+    package, *inside = module.split(".")  # the finder imports all parents of a module, so it is asked for the first
     try:
-        spec = importlib.util.find_spec(module)
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8")) if spec and spec.origin else ast.Module([], [])
+        spec = importlib.util.find_spec(package)
+        folders = (spec.submodule_search_locations if spec else None) or []
+        path = Path(folders[0], *inside).with_suffix(".py") if inside and folders else Path(str(spec and spec.origin))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     except (ImportError, OSError, SyntaxError, ValueError):
         return ""
     found = [node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name]

@@ -52,8 +52,7 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     found = store.find(blank)
     if found is not None and found.status == "ok":
         return Outcome(found, store.folder(found), done_already=True)
-    stream = exp.scenario.build(exp.seeds, exp.data_dir)
-    _check_fingerprint(exp, stream)
+    stream = _build(exp)
     strategy = dataclasses.replace(exp.strategy)
     surroundings = environment(exp.device) | {"threads": exp.threads}
     with _threads(exp.threads):
@@ -62,13 +61,15 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
         except UnsupportedProtocol as error:
             skipped = exp.record(status="skipped", reason=str(error), environment=surroundings)
             return Outcome(skipped, write_record(store.folder(skipped), skipped))
+        except ClbenchError:
+            raise
+        except Exception as error:
+            return _failure(exp, store, error, surroundings)
         checkpoint = store.root / ".checkpoints" / f"{blank.id}.safetensors"
         try:
             result = _run(exp, strategy, stream, checkpoint, watcher)
         except Exception as error:  # the strategy's own failure is a result, not ours to hide
-            reason = _reason(error)
-            failed = exp.record(status="failed", reason=reason, environment=surroundings)
-            return Outcome(failed, write_record(store.folder(failed), failed))
+            return _failure(exp, store, error, surroundings)
     record = exp.record(status="ok", result=_content(result, stream), costs=result.costs, environment=surroundings)
     with tempfile.TemporaryDirectory(dir=store.root, prefix=".files-") as folder:
         files = {}
@@ -81,14 +82,27 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     return Outcome(record, written)
 
 
-def _check_fingerprint(exp: Experiment, stream: TaskStream) -> None:
-    """An official card's stream for seed 0 must be the one its fingerprint was taken from."""
+def _failure(exp: Experiment, store: Store, error: Exception, surroundings: dict[str, Any]) -> Outcome:
+    failed = exp.record(status="failed", reason=_reason(error), environment=surroundings)
+    return Outcome(failed, write_record(store.folder(failed), failed))
+
+
+def _build(exp: Experiment) -> TaskStream:
+    """The stream; an official card's for seed 0 must be the one its fingerprint was taken from."""
+    try:
+        stream = exp.scenario.build(exp.seeds, exp.data_dir)
+    except ClbenchError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        name = exp.scenario.name
+        raise BadInput(f"scenario '{name}' cannot be built from its card: {type(error).__name__}: {error}") from error
     expected = exp.scenario.fingerprint
     if expected and "[" not in exp.names["scenario"] and exp.seeds == Seeds.of(0) and stream.fingerprint != expected:
         raise BadInput(
             f"the stream of '{exp.scenario.name}' for seed 0 has fingerprint {stream.fingerprint}, its card says "
             f"{expected}\n  the data are not those of the card: check {exp.data_dir}"
         )
+    return stream
 
 
 def _run(
@@ -116,6 +130,8 @@ def _resume(checkpoint: Path, strategy: Strategy) -> Progress | None:
         return None
     try:
         saved = load_state(checkpoint)
+        if not {"rows", "counts", "costs", "strategy"} <= set(saved):
+            raise RecordError(f"{checkpoint} is not a checkpoint")
     except RecordError:
         checkpoint.unlink()
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
@@ -87,8 +88,8 @@ class Trainer:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.lr <= 0:
-            raise BadInput(f"trainer needs epochs >= 1, batch_size >= 1 and lr > 0; got {self}")
+        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.lr < math.inf:
+            raise BadInput(f"trainer needs epochs >= 1, batch_size >= 1 and a finite lr > 0; got {self}")
         if self.optimizer not in ("sgd", "adam"):
             raise BadInput(f"trainer.optimizer is sgd or adam; got '{self.optimizer}'")
         if self.optimizer == "adam" and self.momentum:
@@ -181,6 +182,11 @@ class SGDStrategy(Strategy):
             allowed[:, rows] = True
             allowed[self.label_] = allowed.any(dim=0)
         self.allowed_, self.row_of_ = allowed, row_of
+        # What the loss of every batch needs, worked out once a task; None where there is nothing to do.
+        known = list(task.classes) if self.label_ else self.seen_
+        own = row_of[self.label_]
+        self._own_rows = None if own[known].tolist() == known else own
+        self._closed = None if bool(allowed[self.label_].all()) else ~allowed[self.label_]
 
     def cross_entropy(
         self, logits: Tensor, y: Tensor, labels: Tensor | None = None, over: Tensor | None = None
@@ -190,9 +196,13 @@ class SGDStrategy(Strategy):
         ``logits`` (B, rows); ``y`` (B,) classes; ``labels`` (B,) task labels of stored samples, None for the
         task at hand; ``over`` (rows,) or (B, rows) bool replaces the mask of competing rows.
         """
-        label = self.label_ if labels is None else labels
-        mask = self.allowed_[label] if over is None else over
-        return F.cross_entropy(logits.masked_fill(~mask, -torch.inf), self.row_of_[label, y])
+        if labels is None:
+            rows, closed = y if self._own_rows is None else self._own_rows[y], self._closed
+        else:
+            rows, closed = self.row_of_[labels, y], ~self.allowed_[labels]
+        if over is not None:
+            closed = ~over
+        return F.cross_entropy(logits if closed is None else logits.masked_fill(closed, -torch.inf), rows)
 
     def _over_task(self) -> bool:
         if self.logits_over == "protocol":

@@ -24,10 +24,11 @@ TOLERANCE = 1e-5
 
 def predict_is_shaped_by_the_query(case: StrategyCase) -> None:
     """predict() returns a floating tensor of scores with one row a sample and one column a candidate class."""
-    for n in (1, 2, 17):
+    size = case.subject.cls.group_size
+    for n in (size, 2 * size, 9 * size):
         for columns in (case.query, _newest(case)):
             scores = case.ask(case.inputs(n), columns)
-            wanted = (n, len(columns.classes))
+            wanted = (len(case.inputs(n)["image"]), len(columns.classes))
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             advice = "return one column for each of query.classes and no others"
             expect(got == wanted, f"scores of shape {wanted}", got, advice)
@@ -40,7 +41,12 @@ def predict_follows_the_order_of_the_query(case: StrategyCase) -> None:
     order = list(reversed(range(len(query.classes))))
     plain, turned = case.ask(inputs, query), case.ask(inputs, _picked(query, order))
     same = plain.shape == turned.shape and _close(plain[:, order], turned)
-    expect(same, "the scores in reverse order for the candidates in reverse order", "others", "index scores by query.classes")
+    expect(
+        same,
+        "the scores in reverse order for the candidates in reverse order",
+        "others",
+        "index scores by query.classes",
+    )
 
 
 def predict_ranks_candidates_consistently(case: StrategyCase) -> None:
@@ -54,7 +60,9 @@ def predict_ranks_candidates_consistently(case: StrategyCase) -> None:
         gap_whole, gap_part = whole[:, a : a + 1] - whole, part[:, a : a + 1] - part
         clear = (gap_whole.abs() > TOLERANCE) & (gap_part.abs() > TOLERANCE)
         turned = bool((clear & (gap_whole.sign() != gap_part.sign())).any())
-        expect(not turned, "the same order among candidates in a smaller query", "another", "score each class by itself")
+        expect(
+            not turned, "the same order among candidates in a smaller query", "another", "score each class by itself"
+        )
 
 
 def predict_gives_no_nan(case: StrategyCase) -> None:
@@ -72,7 +80,9 @@ def predict_answers_before_it_has_learnt(case: StrategyCase) -> None:
         cells = answers(trace.strategy, trace.stream, 0)
     for column, scores in enumerate(cells, start=1):
         nan = bool(torch.isnan(scores).any())
-        expect(not nan, f"an answer of the untrained strategy in cell R[0,{column}]", "NaN", "return float('-inf') instead")
+        expect(
+            not nan, f"an answer of the untrained strategy in cell R[0,{column}]", "NaN", "return float('-inf') instead"
+        )
 
 
 def predict_changes_nothing(case: StrategyCase) -> None:
@@ -87,7 +97,12 @@ def predict_changes_nothing(case: StrategyCase) -> None:
         random_after = _random_states()
     changed = [k for k, v in attributes(strategy).items() if k not in before or not equal(v, before[k])]
     expect(not changed, "the same attributes after predict()", f"changes in {changed}", "keep predict() free of state")
-    expect(random_before == random_after, "random states left alone", "a draw from a global one", "draw nothing in predict()")
+    expect(
+        random_before == random_after,
+        "random states left alone",
+        "a draw from a global one",
+        "draw nothing in predict()",
+    )
     written = [k for k in given if not torch.equal(given[k], inputs[k])]
     expect(not written, "the inputs left as they were", f"changed inputs {written}", "do not work in place on them")
 
@@ -108,8 +123,9 @@ def predict_gives_the_same_answer_twice(case: StrategyCase) -> None:
 def predict_answers_each_sample_by_itself(case: StrategyCase) -> None:
     """A sample's scores do not depend on who else is in the batch, beyond 1e-5 or its declared group."""
     size = case.main.strategy.group_size
-    count = 6 * size
-    inputs = case.inputs(count)
+    inputs = case.inputs(6 * size)
+    count = len(next(iter(inputs.values()))) // size * size
+    inputs = {name: x[:count] for name, x in inputs.items()}
     whole = case.ask(inputs, case.query)
     mates: dict[str, Callable[[Tensor], Tensor]] = {
         "alone": lambda x: x,
@@ -166,5 +182,5 @@ def _newest(case: StrategyCase) -> Query:
 
 
 def _random_states() -> list[Any]:
-    numpy = np.random.get_state(legacy=False)["state"]  # type: ignore[index]  # noqa: NPY002
+    numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     return [torch.get_rng_state().tolist(), random.getstate(), numpy["key"].tolist(), numpy["pos"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from torch import Tensor
 from clbench.checks.clause import describe
 from clbench.checks.streams import CPU, TRAINER, fresh_stream, small_model
 from clbench.checks.trace import Trace, answers
+from clbench.data.cache import cache_folder
 from clbench.experiment import import_path, make_strategy
 from clbench.loop import prepare, train_one
 from clbench.seeds import Seeds
@@ -46,6 +48,7 @@ def continued(
             "strategy": {"_target_": import_path(cls), **parameters},
             "protocols": [p for p in traces if not complaints[p]],
             "seeds": asdict(seeds),
+            "started": min(trace.started for trace in traces.values()),
         }
         if not plan["protocols"]:
             return complaints
@@ -53,13 +56,19 @@ def continued(
         path = os.pathsep.join(p or str(Path.cwd()) for p in sys.path)
         command = [sys.executable, "-c", CHILD, name]
         child = subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
         )
         answer = folder / "complaints.json"
         if child.returncode or not answer.exists():
             last = (child.stderr.strip().splitlines() or ["no message"])[-1]
             return complaints | {p: [f"the fresh process ended: {last}"] for p in traces if not complaints[p]}
-        return complaints | json.loads(answer.read_text())
+        told: dict[str, list[str]] = json.loads(answer.read_text())
+        return complaints | told
 
 
 def _store(folder: Path, trace: Trace) -> None:
@@ -74,13 +83,42 @@ def main(folder: Path) -> None:
     """Work through the plan in a folder; the child's side."""
     torch.set_num_threads(1)  # as in every check run
     plan = json.loads((folder / "plan.json").read_text())
-    result = {p: _protocol(folder / p, p, plan["strategy"], Seeds(**plan["seeds"])) for p in plan["protocols"]}
+    result = {}
+    for protocol in plan["protocols"]:
+        n_tasks = len(fresh_stream(protocol))
+        make_strategy(_restored(plan["strategy"]), TRAINER)  # imports the strategy's module, which may read files
+        fresh_files = _fresh_files_read(plan["started"])
+        result[protocol] = _protocol(folder / protocol, protocol, plan["strategy"], Seeds(**plan["seeds"]), n_tasks)
+        files = sorted(f for f in fresh_files if not f.startswith(str(folder.resolve())))
+        read = [f"training read {f}, which was written during the run" for f in files[:3]]
+        result[protocol] = [*read, *result[protocol]]
     (folder / "complaints.json").write_text(json.dumps(result))
 
 
-def _protocol(folder: Path, protocol: ProtocolName, config: dict[str, Any], seeds: Seeds) -> list[str]:
+def _fresh_files_read(since: float) -> set[str]:
+    """A set that fills, from now on, with the files this process opens that were written since the run began.
+
+    Such a file may hold what a strategy put there at an earlier task. Code and clbench's cache do not.
+    """
+    found: set[str] = set()
+    cache = str(cache_folder().resolve())
+
+    def look(event: str, args: tuple[Any, ...]) -> None:
+        if event != "open" or not isinstance(args[0], (str, bytes, os.PathLike)):
+            return
+        path = os.fsdecode(args[0])
+        if path.endswith((".py", ".pyc")) or path.startswith(("/dev/", "/proc/", "/sys/", cache)):
+            return
+        with contextlib.suppress(OSError):  # a file that is not there yet holds nothing
+            if Path(path).is_file() and Path(path).stat().st_mtime >= since:
+                found.add(os.path.realpath(path))
+
+    sys.addaudithook(look)
+    return found
+
+
+def _protocol(folder: Path, protocol: ProtocolName, config: dict[str, Any], seeds: Seeds, n_tasks: int) -> list[str]:
     """Last task first, so that nothing an earlier task left in the process can help."""
-    n_tasks = len(fresh_stream(protocol))
     complaints: list[str] = []
     for row in range(n_tasks, 0, -1):
         try:

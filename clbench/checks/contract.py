@@ -12,7 +12,7 @@ from typing import Any
 
 from clbench.cards import Scenario
 from clbench.checks import answering, carrying, declaring, metric_clauses, repeating, scenario_clauses, training
-from clbench.checks.clause import Clause, Outcome, Report, judge
+from clbench.checks.clause import Clause, Report, judge
 from clbench.checks.metric_clauses import MetricCase
 from clbench.checks.scenario_clauses import ScenarioCase
 from clbench.checks.strategy_case import StrategyCase, Subject
@@ -153,10 +153,11 @@ def find(target: str) -> Any:
 
 
 def _strategy(name: str, plugin: Subject) -> Report:
-    outcomes: list[Outcome] = []
-    for clause in STRATEGY_CLAUSES:
-        for protocol in plugin.protocols if clause.every_protocol else plugin.protocols[:1]:
-            outcomes.append(judge(clause, plugin.case(protocol), protocol))
+    outcomes = (
+        judge(clause, plugin.case(protocol), protocol)
+        for clause in STRATEGY_CLAUSES
+        for protocol in (plugin.protocols if clause.every_protocol else plugin.protocols[:1])
+    )
     return Report(name, "strategy", tuple(outcomes))
 
 

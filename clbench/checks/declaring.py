@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any, ClassVar, get_origin
+from typing import Any
 
 from clbench.checks.clause import expect
 from clbench.checks.strategy_case import StrategyCase
@@ -17,9 +17,11 @@ def hyperparameters_are_fields(case: StrategyCase) -> None:
     """Every hyperparameter is a dataclass field, and making a strategy stores the fields and does nothing else."""
     cls = case.subject.cls
     own = inspect.get_annotations(cls)
-    loose = [n for n, t in own.items() if "ClassVar" not in str(t) and get_origin(t) is not ClassVar]
+    loose = [name for name, kind in own.items() if "ClassVar" not in str(kind)]
     undeclared = sorted(set(loose) - {f.name for f in dataclasses.fields(cls)})
-    expect(not undeclared, "a dataclass", f"{undeclared}, no fields", f"put @dataclass(kw_only=True) above {cls.__name__}")
+    expect(
+        not undeclared, "a dataclass", f"{undeclared}, no fields", f"put @dataclass(kw_only=True) above {cls.__name__}"
+    )
     made = vars(case.subject.make())
     extra = sorted(set(made) - {f.name for f in dataclasses.fields(cls)})
     expect(not extra, "only hyperparameters after __init__", extra, "make state in setup(), in names that end in '_'")
@@ -38,7 +40,12 @@ def hyperparameters_are_stored_as_given(case: StrategyCase) -> None:
             except (ClbenchError, ValueError):
                 continue  # it may refuse a value, but not replace it
             stored = getattr(made, field.name)
-            expect(stored is value or stored == value, f"{field.name}={value!r} stored", repr(stored), "only store in __init__")
+            expect(
+                stored is value or stored == value,
+                f"{field.name}={value!r} stored",
+                repr(stored),
+                "only store in __init__",
+            )
 
 
 def hyperparameters_stay_constant(case: StrategyCase) -> None:
@@ -60,7 +67,12 @@ def hyperparameters_are_not_shared(case: StrategyCase) -> None:
         value = getattr(second, field.name)
         same = value is getattr(other, field.name) and _mutable(value)
         advice = f"use field(default_factory={type(value).__name__}) or an immutable value"
-        expect(not same, f"a default of '{field.name}' of its own for each instance", f"one shared {type(value).__name__}", advice)
+        expect(
+            not same,
+            f"a default of '{field.name}' of its own for each instance",
+            f"one shared {type(value).__name__}",
+            advice,
+        )
 
 
 def hyperparameters_are_plain(case: StrategyCase) -> None:
@@ -111,8 +123,8 @@ def _variants(value: Any) -> list[Any]:
 
 def _mutable(value: Any) -> bool:
     if dataclasses.is_dataclass(value):
-        return not type(value).__dataclass_params__.frozen  # type: ignore[attr-defined]
-    return isinstance(value, (list, dict, set)) or hasattr(value, "__dict__") and not callable(value)
+        return not bool(vars(type(value))["__dataclass_params__"].frozen)
+    return isinstance(value, (list, dict, set)) or (hasattr(value, "__dict__") and not callable(value))
 
 
 def _plain(value: Any) -> bool:
@@ -121,5 +133,3 @@ def _plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_plain, value))
     return isinstance(value, PLAIN)
-
-

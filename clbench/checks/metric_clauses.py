@@ -14,7 +14,9 @@ from clbench.checks.clause import NotApplicable, expect
 from clbench.matrix import ScoreMatrix
 from clbench.metrics import Metric
 
-Vector = Mapping[str, Any]  # matrix, expected {metric id: value}, and at need id, reference, tolerance, higher_is_better
+Vector = Mapping[
+    str, Any
+]  # matrix, expected {metric id: value}, and at need id, reference, tolerance, higher_is_better
 VECTORS: tuple[Vector, ...] = (  # worked by hand; every difference is a multiple of 1/8
     {
         "id": "three tasks",
@@ -129,14 +131,23 @@ def metric_points_the_right_way(case: MetricCase) -> None:
         for higher in (True, False):
             gain = 0.125 if higher else -0.125
             plain = case.metric(_oriented(matrix, higher), _named(case.metric, other, higher))
-            upward = case.metric.higher_is_better if higher or case.metric.is_difference else not case.metric.higher_is_better
+            upward = (
+                case.metric.higher_is_better
+                if higher or case.metric.is_difference
+                else not case.metric.higher_is_better
+            )
             for column in range(matrix.n_tasks):
                 values = matrix.values.copy()
                 values[-1, column] = np.clip(values[-1, column] + gain, 0, 1)
                 better = case.metric(_oriented(ScoreMatrix(values), higher), _named(case.metric, other, higher))
                 worse = better < plain - 1e-12 if upward else better > plain + 1e-12
                 way = "rise or stay" if upward else "fall or stay"
-                expect(not worse, f"{plain} to {way} with a better last row", better, "correct higher_is_better or the formula")
+                expect(
+                    not worse,
+                    f"{plain} to {way} with a better last row",
+                    better,
+                    "correct higher_is_better or the formula",
+                )
 
 
 def _examples(metric: Metric, extremes: bool = False) -> Iterator[tuple[ScoreMatrix, ScoreMatrix | None]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clbench.checks import continuation
 from clbench.checks.clause import NotApplicable, describe
-from clbench.checks.streams import MEMORY, ORDER, TRAINER, fresh_stream
+from clbench.checks.streams import AT_MOST, ORDER, TRAINER, fresh_stream
 from clbench.checks.trace import Trace, begin, quiet, run, step
 from clbench.errors import BadInput
 from clbench.evaluate import make_query
@@ -32,9 +32,11 @@ class Subject:
         names = {f.name: f for f in dataclasses.fields(cls) if f.init}
         if "trainer" in names:
             self.options.setdefault("trainer", TRAINER)
-        memory = self.options.get("memory", getattr(cls, "memory", None))
-        if "memory" in names and isinstance(memory, int):
-            self.options["memory"] = min(memory, MEMORY)
+        for name, most in AT_MOST.items():
+            value = self.options.get(name, getattr(cls, name, None))
+            if name in names and isinstance(value, int):
+                self.options[name] = min(value, most)
+        self.continued_under = self.protocols  # in the fresh process
         self._cases: dict[ProtocolName, StrategyCase] = {}
 
     def make(self) -> Strategy:
@@ -63,7 +65,7 @@ class Subject:
     @cached_property
     def continued(self) -> dict[str, list[str]]:
         """Complaints of the fresh process, by protocol."""
-        traces = {p: self.case(p).main for p in self.protocols if self.case(p).error is None}
+        traces = {p: self.case(p).main for p in self.continued_under if self.case(p).error is None}
         return continuation.continued(self.cls, self.make().hyperparameters(), traces, SEED)
 
 
@@ -90,7 +92,9 @@ class StrategyCase:
     def main(self) -> Trace:
         """The run with seed 0 and all rows scored, exactly as the harness runs it."""
         if isinstance(self._attempt, Exception):
-            raise NotApplicable(f"training under {self.protocol} failed, so there is nothing to look at: {describe(self._attempt)}")
+            raise NotApplicable(
+                f"training under {self.protocol} failed, so there is nothing to look at: {describe(self._attempt)}"
+            )
         return self._attempt
 
     def rerun(self, seeds: Seeds, answer: bool = True) -> Trace:
@@ -121,8 +125,9 @@ class StrategyCase:
         return make_query(self.protocol, tasks, len(tasks), 1)
 
     def inputs(self, n: int) -> dict[str, Tensor]:
-        """The first ``n`` samples of probe 1."""
-        return self.main.stream.tasks[0].test.take(torch.arange(n))
+        """The first ``n`` samples of probe 1, or as many as it has."""
+        probe = self.main.stream.tasks[0].test
+        return probe.take(torch.arange(min(n, len(probe))))
 
     def ask(self, inputs: Inputs, query: Query) -> Tensor:
         """Predict after the last task, without the harness's safety net."""

@@ -16,7 +16,7 @@ from clbench.stream import ProtocolName, Split, StreamSpec, TaskStream
 
 ORDER: tuple[ProtocolName, ...] = ("class-incremental", "task-incremental", "domain-incremental")
 TRAINER = Trainer(epochs=5, batch_size=16, lr=0.05, momentum=0.9)
-MEMORY = 200  # at most; smaller than a check stream, so that a memory has to let go of something
+AT_MOST = {"memory": 200, "fit_epochs": 20}  # a memory smaller than the stream has to let go of something
 CPU = torch.device("cpu")
 
 

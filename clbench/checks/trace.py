@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,13 +22,15 @@ from clbench.state import State
 from clbench.strategy import Strategy
 from clbench.stream import TaskStream
 
+UNLIKELY = 86753090  # no strategy seeds a global generator with this or the next few numbers
+
 
 @dataclass
 class Trace:
     """What a run left behind; lists and keys count rows: 0 is the strategy just set up, k after task k.
 
     ``scores[k][j]``: scores of probe j+1 in row k. ``found``: training samples seen in the strategy's attributes.
-    ``altered``: settings of the process that training changed.
+    ``altered``: settings of the process that training changed. ``started``: when the run began, in seconds since 1970.
     """
 
     strategy: Strategy
@@ -37,6 +40,7 @@ class Trace:
     stored: list[Any] = field(default_factory=list)
     found: list[int] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.time)
 
 
 def begin(strategy: Strategy, stream: TaskStream, seeds: Seeds) -> Trace:
@@ -95,9 +99,9 @@ def quiet(noise: int = 1) -> Iterator[None]:
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(noise)
-            random.seed(noise)
-            np.random.seed(noise)  # noqa: NPY002 (to catch those who draw from it)
+            torch.manual_seed(UNLIKELY + noise)
+            random.seed(UNLIKELY + noise)
+            np.random.seed(UNLIKELY + noise)  # noqa: NPY002 (to catch those who draw from it)
             yield
     finally:
         random.setstate(python)
@@ -109,7 +113,7 @@ def quiet(noise: int = 1) -> Iterator[None]:
 
 
 def _settings() -> dict[str, Any]:
-    numpy = np.random.get_state(legacy=False)["state"]  # type: ignore[index]  # noqa: NPY002
+    numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     return {
         "gradient mode": torch.is_grad_enabled(),
         "number of threads": torch.get_num_threads(),

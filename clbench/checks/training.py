@@ -28,7 +28,9 @@ def training_data_are_left_alone(case: StrategyCase) -> None:
         rows = torch.arange(len(given.train))
         changed = [k for k, x in given.train.take(rows).items() if not torch.equal(x, task.train.take(rows)[k])]
         changed += [] if torch.equal(given.train.labels, task.train.labels) else ["y"]
-        expect(not changed, "training data as they were", f"changes in {changed} of task {task.index}", "work on a copy")
+        expect(
+            not changed, "training data as they were", f"changes in {changed} of task {task.index}", "work on a copy"
+        )
 
 
 def training_leaves_the_process_alone(case: StrategyCase) -> None:
@@ -62,7 +64,12 @@ def number_of_tasks_is_not_known(case: StrategyCase) -> None:
     trace = run(case.subject.make(), shorter, SEED, answer=False)
     for row, state in enumerate(trace.states):
         same = equal(state, case.main.states[row])
-        expect(same, f"the same state after task {row} of {len(shorter)} as of {len(stream)}", "another", "use nothing but the view")
+        expect(
+            same,
+            f"the same state after task {row} of {len(shorter)} as of {len(stream)}",
+            "another",
+            "use nothing but the view",
+        )
 
 
 def classes_may_arrive_with_the_tasks(case: StrategyCase) -> None:

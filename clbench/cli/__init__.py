@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("run", help="run a strategy on a scenario, or a sweep with -m", add_help=False)
     study = commands.add_parser("study", help="run a named sweep and write its report; resumable")
-    study.add_argument("name", help="see: clbench list studies")
+    study.add_argument("name", help="see: clbench list studies; or the path of a YAML file of your own")
     study.add_argument("--records", default="runs", help="working folder for records (default: runs)")
     study.add_argument("--out", help="where the report goes (default: reports/NAME)")
     study.add_argument("--jobs", type=int, help="processes side by side (default: as the study says)")

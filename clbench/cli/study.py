@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 from clbench.compose import expand
 from clbench.errors import BadInput, ClbenchError
-from clbench.places import config
+from clbench.places import config, read_yaml
 from clbench.record import FILE, Record, read_record
 from clbench.store import Store
 
@@ -38,8 +39,8 @@ class Study:
 def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, fresh: bool, dry: bool) -> int:
     """Run what is missing of a study, then write its report. Exit code 1 when a run failed."""
     study = _load(name)
-    out = out or Path("reports") / name
-    store = Store(records / name)
+    out = out or Path("reports") / study.name
+    store = Store(records / study.name)
     store.check_writable()
     before = {r.id: r for r in (Store(out / "records").read().records if (out / "records").is_dir() else ())}
     if not fresh:
@@ -49,7 +50,7 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     jobs = min(jobs or study.jobs, max(1, len(todo)))
     minutes = study.cpu_minutes * len(todo) / max(1, len(runs)) / jobs
     _say(
-        f"study {name}: {len(runs)} runs, {len(runs) - len(todo)} done already; "
+        f"study {study.name}: {len(runs)} runs, {len(runs) - len(todo)} done already; "
         f"about {minutes:.0f} min for the rest in {jobs} process{'es' if jobs > 1 else ''}"
     )
     if dry:
@@ -57,6 +58,9 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     failed = _work(todo, store.root, jobs)
     finished = _publish(runs, store, out)
     _compare(before, finished)
+    if not finished:
+        _say("no run left a record; there is nothing to report")
+        return 1
     from clbench.report import write_report
 
     write_report(out / "records", out)
@@ -65,25 +69,46 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
 
 
 def _load(name: str) -> Study:
-    data = config("study", name)
+    """A shipped study by name, or one's own by the path of its YAML file."""
+    own = name.endswith((".yaml", ".yml"))
+    data = read_yaml(Path(name)) if own else config("study", name)
     try:
-        return Study(name, str(data["purpose"]), float(data["cpu_minutes"]), int(data["jobs"]), data["sweeps"])
+        sweeps = [[str(override) for override in sweep] for sweep in data["sweeps"]]
+        label = Path(name).stem if own else name
+        return Study(label, str(data["purpose"]), float(data["cpu_minutes"]), int(data["jobs"]), sweeps)
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"study '{name}' needs purpose, cpu_minutes, jobs and sweeps: {error}") from error
+        missing = [key for key in ("purpose", "cpu_minutes", "jobs", "sweeps") if key not in data]
+        what = f"lacks: {', '.join(missing)}" if missing else str(error)
+        raise BadInput(f"study '{name}' {what}\n  it needs purpose, cpu_minutes, jobs and sweeps") from error
 
 
 def _work(todo: list[list[str]], root: Path, jobs: int) -> int:
     """Do the runs in ``jobs`` processes; returns how many did not end well."""
     failed, begin = 0, time.monotonic()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they start
-    with ProcessPoolExecutor(max(1, jobs), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(max(1, jobs), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         futures = {pool.submit(work, run, str(root)): run for run in todo}
         for n, future in enumerate(as_completed(futures), start=1):
-            status, line = future.result()
+            try:
+                status, line = future.result()
+            except Exception as error:  # a worker was killed, or a fault of ours: the other runs go on
+                status, line = "failed", f"{' '.join(futures[future])}: {type(error).__name__}: {error}"
             failed += status == "failed"
             left = (time.monotonic() - begin) / n * (len(todo) - n) / 60
             _say(f"[{n}/{len(todo)}, {left:.0f} min left] {line}")
     return failed
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the study is killed, instead of waiting for work for ever."""
+    parent = parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def work(overrides: Sequence[str], root: str) -> tuple[str, str]:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from clbench.compose import GROUPS, Composed, check_names, refusal, register_cards
 from clbench.errors import BadInput, ClbenchError
 from clbench.places import shipped
@@ -32,12 +34,14 @@ def sweep(words: list[str]) -> int:
             raise RunFailed  # another process has to be told
         return code
 
-    before, sys.argv = sys.argv, ["clbench run", *words]
+    before, sys.argv = sys.argv, ["clbench run", *_overrides_first(words)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors to us instead of printing and exiting
     try:
         hydra.main(version_base="1.3", config_path=str(shipped("conf")), config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise refusal(error, overrides) from error
+        raise refusal(error, overrides, _config_dirs(words)) from error
+    except yaml.YAMLError as error:
+        raise BadInput(f"a configuration is not readable YAML: {error}") from error
     except RunFailed:
         return 1
     finally:
@@ -86,6 +90,22 @@ def _do(composed: Composed, many: bool) -> int:
     if outcome.record.status == "skipped":
         return 0 if many else 2
     return 1 if outcome.record.status == "failed" else 0
+
+
+_WITH_VALUE = frozenset(
+    {"--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"}
+)
+
+
+def _overrides_first(words: list[str]) -> list[str]:
+    """Hydra's parser wants its overrides in one piece; ``--cfg`` is to show values, not where they come from."""
+    options: list[str] = []
+    overrides: list[str] = []
+    for place, word in enumerate(words):
+        is_value = place > 0 and words[place - 1] in _WITH_VALUE
+        (options if is_value or word.startswith("-") else overrides).append(word)
+    resolve = any(w in ("-c", "--cfg") or w.startswith("--cfg=") for w in words) and "--resolve" not in words
+    return [*overrides, *options, *(["--resolve"] if resolve else [])]
 
 
 def _config_dirs(words: list[str]) -> list[Path]:

@@ -102,14 +102,17 @@ def _decode(names: Iterable[str], read: Callable[[str], bytes], size: int | None
 
     digest, decoded = hashlib.sha256(), []
     for name in names:
-        data = read(name)
+        try:
+            data = read(name)
+        except (OSError, zipfile.BadZipFile, RuntimeError) as error:  # RuntimeError: an encrypted zip
+            raise DataMissing(f"image file '{name}' cannot be read: {error}") from error
         digest.update(f"{name}\0{len(data)}\0".encode() + data)
         try:
             picture: Image.Image = Image.open(io.BytesIO(data))
             if picture.has_transparency_data:  # a transparent background needs one fixed colour
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
             picture = picture.convert("L" if grey else "RGB")
-        except (UnidentifiedImageError, OSError) as error:
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:  # as Pillow's decoders raise
             raise DataMissing(f"image file '{name}' cannot be decoded: {error}") from error
         if size is not None and picture.size != (size, size):
             picture = picture.resize((size, size), Image.Resampling.BILINEAR)

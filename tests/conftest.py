@@ -1,0 +1,35 @@
+"""How the tests are dealt out to workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+TOGETHER = (  # files whose import or shared run takes seconds: on one worker, once
+    "test_avalanche.py",
+    "test_command_line.py",
+    "test_custom_strategy.py",
+    "test_study.py",
+    "test_sweep.py",
+    "test_wheel.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep all clauses of one plugin on one worker, so that they share its training runs.
+
+    ``--dist loadgroup`` would do, but pytest 9.2 no longer shows xdist 3.8 the groups.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByPlugin(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            test, _, case = nodeid.partition("[")
+            if "test_contract.py" in test:
+                return f"{test}[{case.split('-')[0]}"
+            file = test.partition("::")[0]
+            return file if file.endswith(TOGETHER) else nodeid
+
+    return ByPlugin(config, log) if config.getvalue("dist") in ("load", "loadgroup") else None

@@ -1,0 +1,378 @@
+"""Bad input: what was expected, what came, what to do; exit code 2, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import clbench
+from clbench.errors import BadInput
+from clbench.metrics import metric
+from clbench.record import FILE, read_record
+from tests.command import QUICK, call, only, quick, records, refused
+
+FAULTY = """
+from dataclasses import dataclass
+from clbench.strategy import SGDStrategy, Strategy
+
+class NotAStrategy:
+    pass
+
+@dataclass(kw_only=True)
+class Abstract(Strategy):
+    pass
+
+class Undecorated(SGDStrategy):
+    alpha: float = 1.0
+
+@dataclass(kw_only=True)
+class Fine(SGDStrategy):
+    alpha: float = 1.0
+
+@dataclass(kw_only=True)
+class NoSetup(SGDStrategy):
+    def setup(self, model, spec, rng):
+        raise RuntimeError("no setup today")
+
+@dataclass(kw_only=True)
+class WrongShape(SGDStrategy):
+    def predict(self, inputs, query):
+        return super().predict(inputs, query)[:, :1]
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    (tmp_path / "unwritten.py").write_text("x = = 1\n")
+    (tmp_path / "explodes.py").write_text("raise RuntimeError('boom')\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (
+            ["scenario=split_digit-v1"],
+            ["unknown scenario 'split_digit-v1'", "did you mean 'split_digits-v1'", "known:"],
+        ),
+        (["strategy=replai"], ["unknown strategy 'replai'", "did you mean 'replay'", "er_ace"]),
+        (["model=mpl"], ["unknown model 'mpl'", "did you mean 'mlp'", "resnet18_reduced"]),
+        (["trainer=sdg"], ["unknown trainer 'sdg'", "did you mean 'sgd'", "adam"]),
+        (["sed=1"], ["unknown override 'sed'", "did you mean 'seed'", "known:"]),
+        (["trainer.ephocs=3"], ["'trainer.ephocs'", "did you mean 'trainer.epochs'", "+trainer.ephocs="]),
+        (["strategy=replay", "strategy.memry=5"], ["did you mean 'strategy.memory'"]),
+        (["strategy=replay", "+strategy.memry=5"], ["strategy Replay", "did you mean 'memory'"]),
+        (["scenario.n_task=2"], ["did you mean 'scenario.n_tasks'"]),
+        (["+scenario.n_task=2"], ["field of a scenario card", "did you mean 'n_tasks'"]),
+        (["strategy=glob(nothing*)"], ["nothing*"]),
+        (["seed"], ["seed", "EQUAL"]),
+        (["seed=-1"], ["seed must be a whole number from 0 on; got -1"]),
+        (["seed=x"], ["seed must be a whole number from 0 on; got 'x'"]),
+        (["seed=1.5"], ["got 1.5"]),
+        (["seed=true"], ["got True"]),
+        (["+seeds.order=-1"], ["seeds.order must be a whole number from 0 on; got -1"]),
+        (["+seeds.ordre=1"], ["did you mean 'order'"]),
+        (["threads=0"], ["threads must be a whole number from 1 on; got 0"]),
+        (["device=tpu9"], ["device must be cpu, cuda or cuda:N; got 'tpu9'"]),
+        (["scenario.n_tasks=11"], ["10 classes cannot be split into 11 tasks", "at most 10"]),
+        (["scenario.n_tasks=0"], ["n_tasks must be at least 1; got 0"]),
+        (["scenario.n_tasks=x"], ["split_digits-v1", "card", "'x'"]),
+        (["scenario.test_fraction=1.5"], ["test_fraction must lie between 0 and 1; got 1.5"]),
+        (["scenario.protocol=class"], ["unknown protocol 'class'", "class-incremental"]),
+        (["scenario.rule=clases"], ["unknown split rule 'clases'", "did you mean 'classes'"]),
+        (["scenario.data.source=digit"], ["unknown data source 'digit'", "did you mean 'digits'"]),
+        (["trainer.epochs=0"], ["epochs >= 1", "epochs=0"]),
+        (["trainer.epochs=x"], ["option 'epochs' of trainer is of type int; got 'x'"]),
+        (["trainer.lr=nan"], ["finite lr"]),
+        (["trainer.optimizer=adm"], ["sgd or adam; got 'adm'"]),
+        (["strategy=replay", "strategy.memory=0"], ["capacity >= 1", "got 0"]),
+        (["strategy=replay", "strategy.memory=x"], ["option 'memory' of strategy Replay is of type int; got 'x'"]),
+        (["strategy=ewc", "strategy.strength=nan"], ["finite number"]),
+        (["model.width=-1"], ["model MLP does not take", "-1"]),
+        (["model._target_=torch.nn.Linear"], ["is not a Model"]),
+        (["strategy._target_=no_such_module.X"], ["'no_such_module.X' cannot be imported", "package.module.Class"]),
+        (["strategy._target_=X"], ["'X' cannot be imported", "package.module.Class"]),
+        (["strategy._target_=faulty.Fines"], ["did you mean 'Fine'"]),
+        (["strategy._target_=unwritten.X"], ["cannot be imported", "SyntaxError", "unwritten.py, line 1"]),
+        (["strategy._target_=explodes.X"], ["cannot be imported", "RuntimeError: boom"]),
+        (["strategy._target_=faulty.NotAStrategy"], ["is not a Strategy", "derive it"]),
+        (["strategy._target_=faulty.Abstract"], ["Abstract is abstract", "train_task"]),
+        (["strategy._target_=faulty.Undecorated"], ["must be a dataclass", "@dataclass(kw_only=True)"]),
+        (["strategy._target_=faulty.Fine", "+strategy.alpa=2"], ["strategy Fine", "did you mean 'alpha'"]),
+        (["--config-dir", "nowhere"], ["--config-dir 'nowhere' is not a folder"]),
+        (["--config-dir"], ["--config-dir needs a folder"]),
+        (["--cfg", "jop"], ["invalid choice: 'jop'"]),
+    ],
+    ids=lambda part: " ".join(part) if part and "=" in part[0] else None,
+)
+def test_a_run_is_refused_with_what_came_and_what_to_do(words: list[str], parts: list[str], mine: Path) -> None:
+    answer = call("run", "scenario=split_digits-v1", *QUICK, *words, cwd=mine)
+    if "--cfg" not in words:  # argparse shows its usage as well
+        refused(answer, *parts)
+    assert answer.code == 2
+    assert parts[0] in answer.err
+    assert answer.out == ""
+    assert not records(mine)
+
+
+def test_without_a_scenario_the_scenarios_are_listed(tmp_path: Path) -> None:
+    refused(call("run", "strategy=naive", cwd=tmp_path), "give scenario=NAME", "split_digits-v1")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    refused(quick("device=cuda", cwd=tmp_path), "torch sees no CUDA device here", "device=cpu")
+
+
+def test_an_unknown_metric_is_met_with_the_nearest() -> None:
+    with pytest.raises(BadInput, match=r"did you mean 'forgetting\.rwalk2018'"):
+        metric("forgeting.rwalk2018")
+
+
+def test_python_raises_what_the_command_line_says(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="did you mean 'replay'"):
+        clbench.run("split_digits-v1", "replai", records=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["study", "leaderbord"], ["unknown study 'leaderbord'", "did you mean 'leaderboard'"]),
+        (["study", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
+        (["report", "nowhere"], ["no records folder at 'nowhere'", "clbench run"]),
+        (["report", "empty"], ["no record under 'empty'", "clbench run"]),
+        (["check", "no_such_module:X"], ["'no_such_module:X' cannot be imported", "module:Class"]),
+        (["check", "faulty:Fines"], ["did you mean 'Fine'"]),
+        (["check", "faulty:NotAStrategy"], ["cannot check faulty:NotAStrategy", "Strategy"]),
+        (["check", "faulty:Abstract"], ["Abstract is abstract"]),
+        (["check", "faulty"], ["my_pkg.mine:Mine", "'faulty'"]),
+        (["list", "strategy"], ["invalid choice: 'strategy'", "strategies"]),
+        (["ran"], ["invalid choice: 'ran'", "run"]),
+    ],
+    ids=lambda part: " ".join(part) if len(part) < 3 and " " not in part[0] else None,
+)
+def test_every_command_refuses_in_words(words: list[str], parts: list[str], mine: Path) -> None:
+    (mine / "empty").mkdir()
+    refused(call(*words, cwd=mine), *parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a: [1\nb: }", ["not readable YAML", "own.yaml"]),
+        ("- 1\n", ["'strategy' must hold names and values"]),
+        ("alpha: 1\n", ["strategy has no _target_", "package.module.Class"]),
+        ("_target_: faulty.Fine\nalpa: 1\n", ["did you mean 'alpha'"]),
+    ],
+    ids=["not YAML", "a list", "no target", "a wrong option"],
+)
+def test_a_bad_configuration_of_ones_own_is_named(text: str, parts: list[str], mine: Path) -> None:
+    (mine / "conf" / "strategy").mkdir(parents=True)
+    (mine / "conf" / "strategy" / "own.yaml").write_text(text)
+    refused(quick("--config-dir", "conf", "strategy=own", cwd=mine), *parts)
+
+
+def test_a_setup_that_raises_is_a_failed_run(mine: Path) -> None:
+    answer = quick("strategy._target_=faulty.NoSetup", cwd=mine)
+    refused(answer, "failed", "RuntimeError: no setup today", "faulty.py:", code=1)
+    assert only(mine).status == "failed"
+
+
+def test_scores_of_a_wrong_shape_fail_the_run_with_both_shapes(mine: Path) -> None:
+    answer = quick("strategy._target_=faulty.WrongShape", cwd=mine)
+    refused(answer, "WrongShape.predict() must return scores of shape", "got", code=1)
+
+
+def test_a_non_finite_loss_fails_the_run_with_task_epoch_and_step(tmp_path: Path) -> None:
+    answer = quick("strategy=naive", "trainer.lr=1e9", cwd=tmp_path)
+    refused(answer, "failed", "task 1 ('classes 1'): the loss is", "in epoch 1, step", "smaller lr", code=1)
+    record = only(tmp_path)
+    assert record.status == "failed"
+    assert record.reason is not None
+    assert record.reason.startswith("NonFiniteLoss: task 1")
+
+
+# --- data folders -----------------------------------------------------------------------------------------------
+
+CARD = """
+name: pictures-v1
+summary: Pictures of a folder.
+data: {source: folder, path: PATH}
+rule: classes
+n_tasks: 2
+protocol: class-incremental
+licence: CC0
+citation: drawn by this test
+"""
+
+
+def draw(path: Path, size: tuple[int, int] = (6, 6)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(str(path))).integers(0, 255, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def classes(root: Path, n_classes: int = 2) -> None:
+    for c in range(n_classes):
+        for k in range(4):
+            draw(root / f"class{c}" / f"{k}.png")
+
+
+def make_one_class(root: Path) -> None:
+    classes(root, 1)
+
+
+def make_mixed_sizes(root: Path) -> None:
+    classes(root)
+    draw(root / "class1" / "wide.png", (6, 9))
+
+
+def make_undecodable(root: Path) -> None:
+    classes(root)
+    (root / "class0" / "torn.png").write_bytes((root / "class0" / "0.png").read_bytes()[:60])
+
+
+def make_damaged_chunk(root: Path) -> None:
+    classes(root)
+    data = bytearray((root / "class0" / "0.png").read_bytes())
+    data[50:60] = b"\0" * 10
+    (root / "class0" / "0.png").write_bytes(bytes(data))
+
+
+def make_too_deep(root: Path) -> None:
+    classes(root)
+    draw(root / "class1" / "more" / "deep.png")
+
+
+def make_file(root: Path) -> None:
+    root.write_text("not a zip")
+
+
+def make_empty(root: Path) -> None:
+    root.mkdir()
+
+
+def make_texts(root: Path) -> None:
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "note.txt").write_text("no image")
+
+
+def make_nothing(root: Path) -> None:
+    assert not root.exists()
+
+
+def make_damaged_zip(root: Path) -> None:
+    folder = root.with_name("unzipped")
+    classes(folder)
+    with zipfile.ZipFile(root, "w") as archive:
+        for path in sorted(folder.rglob("*.png")):
+            archive.write(path, path.relative_to(folder).as_posix())
+    data = bytearray(root.read_bytes())
+    data[60:90] = b"\0" * 30
+    root.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (make_nothing, ["no data at", "one folder per class", "CLBENCH_DATA", "data_dir=FOLDER"]),
+        (make_empty, ["holds no image files", ".png"]),
+        (make_texts, ["holds no image files"]),
+        (make_file, ["cannot be read as a zip of images"]),
+        (make_damaged_zip, ["class0/0.png", "cannot be"]),
+        (make_one_class, ["one class only ('class0')", "two are needed"]),
+        (make_mixed_sizes, ["class1/wide.png", "9x6 pixels", "size: 32"]),
+        (make_undecodable, ["class0/torn.png", "cannot be decoded"]),
+        (make_damaged_chunk, ["class0/0.png", "cannot be decoded"]),
+        (make_too_deep, ["layout 'class' expects files at class/FILE", "class1/more/deep.png"]),
+    ],
+    ids=lambda value: value.__name__.removeprefix("make_") if callable(value) else "",
+)
+def test_a_data_folder_with_a_fault_is_named_with_what_is_expected(
+    make: Callable[[Path], None], parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    make(tmp_path / "data" / "pictures")
+    (tmp_path / "conf" / "scenario").mkdir(parents=True)
+    (tmp_path / "conf" / "scenario" / "pictures-v1.yaml").write_text(CARD.replace("PATH", "pictures"))
+    answer = quick("--config-dir", "conf", "data_dir=data", cwd=tmp_path, scenario="pictures-v1")
+    refused(answer, *parts)
+    assert not records(tmp_path)
+    assert not list(tmp_path.glob("cache/arrays/*/*.npy")), "nothing half decoded is kept"
+
+
+def test_a_shipped_card_without_its_data_says_where_they_are_looked_for(tmp_path: Path) -> None:
+    answer = quick("data_dir=nowhere", cwd=tmp_path, scenario="split_cifar10_5k-v1")
+    refused(answer, "no data at 'nowhere/cifar10_jpeg.zip'", "CLBENCH_DATA")
+
+
+def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CLBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    answer = quick(cwd=tmp_path, scenario="split_mnist5k-v1")
+    refused(answer, "the cache folder", "cannot be written", "CLBENCH_CACHE=FOLDER")
+
+
+# --- the store --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("records_folder", ["file", "file/records"])
+def test_a_records_folder_that_cannot_be_written_is_named_before_any_work(records_folder: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    answer = quick(f"records={records_folder}", cwd=tmp_path)
+    refused(answer, f"the records folder '{records_folder}' cannot be written", "records=FOLDER")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_report_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    assert quick(cwd=tmp_path).code == 0
+    (tmp_path / "file").write_text("in the way")
+    refused(call("report", "records", "--out", "file/page", cwd=tmp_path), "cannot write the report to 'file/page'")
+
+
+@pytest.fixture(scope="module")
+def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("two")
+    assert quick("-m", "seed=0,1", cwd=cwd).code == 0
+    return cwd
+
+
+DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
+    "truncated": (lambda text: text[: len(text) // 2], "truncated or not JSON"),
+    "empty": (lambda text: "", "truncated or not JSON"),
+    "foreign": (lambda text: '{"model": "resnet", "accuracy": 0.99}', "not a clbench record"),
+    "lacking": (lambda text: text.replace('"costs"', '"coasts"'), "lacks: costs"),
+    "edited": (lambda text: text.replace('"n_train": ', '"n_train": 1'), "does not match its hash"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_record_is_named_left_out_and_made_again(damage: str, two_seeds: Path, tmp_path: Path) -> None:
+    shutil.copytree(two_seeds / "records", tmp_path / "records")
+    path = next((tmp_path / "records").rglob(f"seed1-*/{FILE}"))
+    whole = read_record(path.parent)
+    change, reason = DAMAGE[damage]
+    path.write_text(change(path.read_text()))
+
+    answer = call("report", "records", cwd=tmp_path)
+    assert answer.code == 0
+    assert "1 record " in answer.out
+    assert f"left out: {path.relative_to(tmp_path)}" in answer.err
+    assert reason in answer.err
+    page = (tmp_path / "records" / "leaderboard.md").read_text()
+    assert reason in page, "the report says so too"
+
+    again = quick("seed=1", cwd=tmp_path)
+    assert again.code == 0
+    assert "done already" not in again.out
+    assert read_record(path.parent).result_sha256 == whole.result_sha256
+    assert "2 records" in call("report", "records", cwd=tmp_path).out

@@ -1,0 +1,134 @@
+"""Studies: a sweep with a name that can be stopped and gone on with, and whose results are published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clbench.record import FILE
+from tests.command import Answer, call, records, refused
+from tests.test_sweep import RAISES, unlucky
+
+STUDY = """
+purpose: Two strategies on digits, the smallest study there is.
+cpu_minutes: 1
+jobs: 1
+sweeps:
+  - [scenario=split_digits-v1, 'strategy=naive,replay', 'seed=range(2)', trainer.epochs=1, model.width=32]
+"""
+
+
+def study(cwd: Path, *words: str, name: str = "tiny.yaml") -> Answer:
+    return call("study", name, "--out", "out", *words, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
+    cwd = tmp_path_factory.mktemp("study")
+    (cwd / "tiny.yaml").write_text(STUDY)
+    return cwd, study(cwd)
+
+
+def test_a_study_runs_and_publishes_its_records_and_its_report(tiny: tuple[Path, Answer]) -> None:
+    cwd, answer = tiny
+    assert answer.code == 0, answer.err
+    assert "study tiny: 4 runs, 0 done already; about 1 min for the rest in 1 process" in answer.out
+    assert "[4/4, 0 min left]" in answer.out
+    assert answer.out.count("average accuracy") == 4
+    assert sorted(p.name for p in (cwd / "out").iterdir()) == [
+        "leaderboard.html",
+        "leaderboard.json",
+        "leaderboard.md",
+        "records",
+    ]
+    assert {p.name for p in (cwd / "out" / "records").rglob("*") if p.is_file()} == {FILE}, "no kept predictions"
+    published = {(r.names["strategy"], r.seed) for r in records(cwd / "out" / "records")}
+    assert published == {("naive", 0), ("naive", 1), ("replay", 0), ("replay", 1)}
+    assert len(list((cwd / "runs" / "tiny").rglob("predictions.npz"))) == 4, "they stay in the working folder"
+    json.loads((cwd / "out" / "leaderboard.json").read_text())
+
+
+def test_a_second_call_does_nothing_and_changes_no_byte(tiny: tuple[Path, Answer]) -> None:
+    cwd, _ = tiny
+    before = {p: p.read_bytes() for p in (cwd / "out").rglob("*") if p.is_file()}
+    again = study(cwd)
+    assert again.code == 0
+    assert "4 runs, 4 done already; about 0 min" in again.out
+    assert "average accuracy" not in again.out
+    assert {p: p.read_bytes() for p in (cwd / "out").rglob("*") if p.is_file()} == before
+
+
+def test_a_dry_run_gives_the_estimate_and_runs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    answer = study(tmp_path, "--dry-run")
+    assert answer.code == 0
+    assert "4 runs, 0 done already; about 1 min" in answer.out
+    assert not records(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_published_records_are_gone_on_from_unless_everything_is_to_be_measured_here(
+    tiny: tuple[Path, Answer],
+) -> None:
+    cwd, _ = tiny
+    adopted = study(cwd, "--records", "elsewhere")
+    assert "4 done already" in adopted.out
+    fresh = study(cwd, "--records", "anew", "--fresh", "--jobs", "2")
+    assert fresh.code == 0
+    assert "0 done already" in fresh.out
+    assert "4 of 4 results are bit-identical to those committed before" in fresh.out
+
+
+def test_a_study_in_which_a_run_fails_ends_with_code_1_and_a_report_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "luck.py").write_text(RAISES)
+    common = "scenario=split_digits-v1, 'seed=range(2)', trainer.epochs=1, model.width=32"
+    (tmp_path / "mixed.yaml").write_text(
+        "purpose: One run fails, one is skipped, the others end.\ncpu_minutes: 1\njobs: 1\nsweeps:\n"
+        f"  - [{common}, strategy._target_=luck.Raises, +strategy.unlucky={unlucky(1)}]\n"
+        "  - [scenario=labelled_digits-v1, strategy=icarl, trainer.epochs=1]\n"
+    )
+    answer = study(tmp_path, name="mixed.yaml")
+    assert answer.code == 1
+    assert "failed (ZeroDivisionError: this strategy had bad luck" in answer.out
+    assert "skipped" in answer.out
+    assert {(r.status, r.seed) for r in records(tmp_path / "out" / "records")} == {
+        ("ok", 0),
+        ("failed", 1),
+        ("skipped", 0),
+    }
+    assert "1 of 2 seeds" in (tmp_path / "out" / "leaderboard.md").read_text()
+
+    again = study(tmp_path, name="mixed.yaml")
+    assert again.code == 1
+    assert "3 runs, 2 done already" in again.out, "only what failed is tried again"
+
+
+def test_a_study_without_a_single_record_ends_with_code_1_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "none.yaml").write_text(
+        "purpose: The data are missing.\ncpu_minutes: 1\njobs: 1\n"
+        "sweeps: [[scenario=split_cifar10_5k-v1, strategy=naive, data_dir=nowhere]]\n"
+    )
+    answer = study(tmp_path, name="none.yaml")
+    assert answer.code == 1, answer.err
+    assert "no data at 'nowhere/cifar10_jpeg.zip'" in answer.out
+    assert "nothing to report" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("purpose: None.\njobs: 1\n", ["lacks: cpu_minutes, sweeps", "it needs purpose, cpu_minutes, jobs and sweeps"]),
+        ("purpose: [", ["not readable YAML"]),
+        (
+            "purpose: x\ncpu_minutes: 1\njobs: 1\nsweeps: [[scenario=split_digit-v1]]\n",
+            ["did you mean 'split_digits-v1'"],
+        ),
+        ("purpose: x\ncpu_minutes: long\njobs: 1\nsweeps: []\n", ["long"]),
+    ],
+    ids=["lacking", "not YAML", "unknown scenario", "not a number"],
+)
+def test_a_bad_study_is_refused_in_words(text: str, parts: list[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    refused(study(tmp_path, name="bad.yaml"), *parts)
