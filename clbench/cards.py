@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -97,7 +98,10 @@ class Scenario:
                     _hash_plan(source, plan, mean, std),
                 )
             )
-        whole = hashlib.sha256("".join([self.protocol, *(t.fingerprint for t in tasks)]).encode()).hexdigest()
+        parts = [self.protocol, *(t.fingerprint for t in tasks)]
+        if self.augment:
+            parts.append(json.dumps(dict(self.augment), sort_keys=True))
+        whole = hashlib.sha256("".join(parts).encode()).hexdigest()
         known = self.label_space == "known"
         spec = StreamSpec(
             self.protocol,

@@ -18,8 +18,10 @@ README = (ROOT / "README.md").read_text()
 
 def test_contributing_gives_every_clause_of_the_contract_in_its_words() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    for clause in (*STRATEGY_CLAUSES, *SCENARIO_CLAUSES, *METRIC_CLAUSES):
-        assert f"- `{clause.name}`: {clause.sentence}\n" in text
+    clauses = [(c.name, c.sentence) for c in STRATEGY_CLAUSES]
+    clauses += [(c.name, c.sentence) for c in SCENARIO_CLAUSES] + [(c.name, c.sentence) for c in METRIC_CLAUSES]
+    for name, sentence in clauses:
+        assert f"- `{name}`: {sentence}\n" in text
 
 
 def test_every_file_that_the_readme_sends_a_reader_to_is_there() -> None:
