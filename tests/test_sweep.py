@@ -159,7 +159,7 @@ def test_an_unsupported_protocol_is_skipped_in_a_sweep_with_its_reason(tmp_path:
 def test_an_unsupported_protocol_asked_for_alone_is_bad_input(tmp_path: Path) -> None:
     answer = quick("strategy=icarl", cwd=tmp_path, scenario="labelled_digits-v1")
     assert answer.code == 2
-    assert "ICaRL does not support task-incremental; it declares: class-incremental" in answer.out
+    assert "ICaRL does not support task-incremental; it declares: class-incremental" in answer.err
     assert "Traceback" not in answer.err
 
 

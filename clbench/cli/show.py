@@ -94,7 +94,8 @@ def _metric_table(record: Record) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     values = score(record.matrix(), tuple(id for id in HEADLINE if METRICS[id].reference is None))
     for id, value in values.items():
-        table.add_row(METRICS[id].title, f"[bold]{percent(value)}[/bold] %", f"[dim]{id}[/dim]")
+        unit = " %" if value == value else ""  # NaN: not defined for this run
+        table.add_row(METRICS[id].title, f"[bold]{percent(value)}[/bold]{unit}", f"[dim]{id}[/dim]")
     if record.card["protocol"] == "class-incremental":
         masked = float(record.matrix("task_masked_accuracy").values[-1].mean())
         table.add_row(

@@ -7,7 +7,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -46,7 +46,7 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     if not fresh:
         _adopt(out / "records", store.root)
     runs = study.runs()
-    todo = [run for run in runs if not _is_done(run, store)]
+    todo, folders = _missing(runs, store)
     jobs = min(jobs or study.jobs, max(1, len(todo)))
     minutes = study.cpu_minutes * len(todo) / max(1, len(runs)) / jobs
     _say(
@@ -55,8 +55,8 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     )
     if dry:
         return 0
-    failed = _work(todo, store.root, jobs)
-    finished = _publish(runs, store, out)
+    failed = _work(todo, store.root, jobs, folders)
+    finished = _publish(folders, store, out)
     _compare(before, finished)
     if not finished:
         _say("no run left a record; there is nothing to report")
@@ -82,18 +82,34 @@ def _load(name: str) -> Study:
         raise BadInput(f"study '{name}' {what}\n  it needs purpose, cpu_minutes, jobs and sweeps") from error
 
 
-def _work(todo: list[list[str]], root: Path, jobs: int) -> int:
-    """Do the runs in ``jobs`` processes; returns how many did not end well."""
+def _missing(runs: list[list[str]], store: Store) -> tuple[list[list[str]], list[Path]]:
+    """The runs still to do, and the folders of the records of those that are done."""
+    if not any(store.root.rglob(FILE)):
+        return runs, []  # composing hundreds of configurations takes a while
+    todo, folders = [], []
+    for run in runs:
+        blank = _experiment(run).record(status="ok")
+        found = store.find(blank)
+        if found is not None and found.status in ("ok", "skipped"):
+            folders.append(store.folder(blank))
+        else:
+            todo.append(run)
+    return todo, folders
+
+
+def _work(todo: list[list[str]], root: Path, jobs: int, folders: list[Path]) -> int:
+    """Do the runs in ``jobs`` processes and add their records' folders; returns how many did not end well."""
     failed, begin = 0, time.monotonic()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they start
     with ProcessPoolExecutor(max(1, jobs), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         futures = {pool.submit(work, run, str(root)): run for run in todo}
         for n, future in enumerate(as_completed(futures), start=1):
             try:
-                status, line = future.result()
+                folder, status, line = future.result()
             except Exception as error:  # a worker was killed, or a fault of ours: the other runs go on
-                status, line = "failed", f"{' '.join(futures[future])}: {type(error).__name__}: {error}"
+                folder, status, line = None, "failed", f"{' '.join(futures[future])}: {type(error).__name__}: {error}"
             failed += status == "failed"
+            folders += [folder] if folder else []
             left = (time.monotonic() - begin) / n * (len(todo) - n) / 60
             _say(f"[{n}/{len(todo)}, {left:.0f} min left] {line}")
     return failed
@@ -111,8 +127,8 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def work(overrides: Sequence[str], root: str) -> tuple[str, str]:
-    """One run in a worker process; returns its status and a line for a person."""
+def work(overrides: Sequence[str], root: str) -> tuple[Path | None, str, str]:
+    """One run in a worker process; returns its record's folder, its status and a line for a person."""
     from clbench.metrics import metric
     from clbench.session import execute
 
@@ -120,13 +136,13 @@ def work(overrides: Sequence[str], root: str) -> tuple[str, str]:
     try:
         outcome = execute(_experiment(overrides), Store(Path(root)))
     except ClbenchError as error:
-        return "failed", f"{' '.join(overrides)}: {error}"
+        return None, "failed", f"{' '.join(overrides)}: {error}"
     record = outcome.record
     name = f"{record.names['scenario']} {record.names['strategy']} seed {record.seed}"
     if record.status != "ok":
-        return record.status, f"{name}: {record.status} ({record.reason})"
+        return outcome.folder, record.status, f"{name}: {record.status} ({record.reason})"
     accuracy = metric("average_accuracy.gem2017")(record.matrix())
-    return "ok", f"{name}: average accuracy {accuracy:.3f}, {time.monotonic() - begin:.1f} s"
+    return outcome.folder, "ok", f"{name}: average accuracy {accuracy:.3f}, {time.monotonic() - begin:.1f} s"
 
 
 def _experiment(overrides: Sequence[str]) -> Any:
@@ -134,11 +150,6 @@ def _experiment(overrides: Sequence[str]) -> Any:
     from clbench.experiment import experiment
 
     return experiment(compose(list(overrides)))
-
-
-def _is_done(run: Sequence[str], store: Store) -> bool:
-    found = store.find(_experiment(run).record(status="ok"))
-    return found is not None and found.status in ("ok", "skipped")
 
 
 def _adopt(published: Path, root: Path) -> None:
@@ -150,20 +161,14 @@ def _adopt(published: Path, root: Path) -> None:
             shutil.copy2(path, target)
 
 
-def _publish(runs: list[list[str]], store: Store, out: Path) -> list[Record]:
+def _publish(folders: list[Path], store: Store, out: Path) -> list[Record]:
     """Make ``out/records`` hold exactly the records of the study that there are, without kept predictions."""
     shutil.rmtree(out / "records", ignore_errors=True)
-    return list(_copies(runs, store, out / "records"))
-
-
-def _copies(runs: list[list[str]], store: Store, target: Path) -> Iterator[Record]:
-    for run in runs:
-        folder = store.folder(_experiment(run).record(status="ok"))
-        if (folder / FILE).exists():
-            place = target / folder.relative_to(store.root)
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(folder / FILE, place / FILE)
-            yield read_record(folder)
+    for folder in folders:
+        place = out / "records" / folder.relative_to(store.root)
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(folder / FILE, place / FILE)
+    return [read_record(folder) for folder in folders]
 
 
 def _compare(before: dict[str, Record], now: list[Record]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from clbench.compose import GROUPS, Composed, check_names, refusal, register_cards
-from clbench.errors import BadInput, ClbenchError
+from clbench.errors import BadInput, ClbenchError, UnsupportedProtocol
 from clbench.places import shipped
 
 
@@ -86,9 +86,9 @@ def _do(composed: Composed, many: bool) -> int:
     store = Store(Path(composed.config["records"]))
     with Display(f"{exp.names['scenario']} {exp.names['strategy']} seed {exp.seed}") as display:
         outcome = execute(exp, store, keep=bool(composed.config["keep"]), watcher=display)
+    if outcome.record.status == "skipped" and not many:
+        raise UnsupportedProtocol(outcome.record.reason)
     show_record(outcome.record, outcome.folder, outcome.done_already)
-    if outcome.record.status == "skipped":
-        return 0 if many else 2
     return 1 if outcome.record.status == "failed" else 0
 
 
