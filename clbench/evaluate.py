@@ -145,4 +145,4 @@ def credit(scores: Tensor, truth: Tensor) -> Tensor:
     """
     best = scores == scores.max(dim=1, keepdim=True).values
     hit = best.gather(1, truth[:, None])[:, 0]
-    return (hit / best.sum(dim=1)).double()
+    return hit.double() / best.sum(dim=1)

@@ -95,21 +95,8 @@ def experiment(composed: Composed, strategy: Strategy | type[Strategy] | None = 
     for group in (*GROUPS, "seeds"):
         if not isinstance(config[group] or {}, dict):
             raise BadInput(f"the configuration of '{group}' must hold names and values; got {config[group]!r}")
-    names = {group: composed.label(group) for group in ("scenario", "strategy", "model", "trainer")}
-    trainer = _construct(Trainer, config["trainer"], "trainer")
-    if strategy is None:
-        chosen = make_strategy(_own_options(composed), trainer)
-    elif isinstance(strategy, Strategy):
-        if any(split_override(o)[0].partition(".")[0] in ("strategy", "trainer") for o in composed.overrides):
-            raise BadInput("an instance brings its own hyperparameters and trainer; give them to it, not as overrides")
-        chosen = dataclasses.replace(strategy)
-        names["strategy"] = _instance_label(chosen)
-        names["trainer"] = _instance_label(getattr(chosen, "trainer", trainer), names["trainer"], trainer)
-    else:
-        chosen = make_strategy({"_target_": strategy}, trainer)
-        names["strategy"] = strategy.__name__
-    if not hasattr(chosen, "trainer"):
-        names["trainer"] = "none"
+    names = {group: composed.label(group) for group in GROUPS}
+    chosen = _choose(composed, strategy, names)
     model_class = import_class(config["model"].get("_target_"), Model, "model")
     seed = _whole("seed", config["seed"], 0)
     made = Experiment(
@@ -130,6 +117,28 @@ def experiment(composed: Composed, strategy: Strategy | type[Strategy] | None = 
     except ValueError as error:
         raise BadInput("a setting is NaN or infinite; every setting must be a finite number") from error
     return made
+
+
+def _choose(composed: Composed, given: Strategy | type[Strategy] | None, names: dict[str, str]) -> Strategy:
+    """The strategy to run, with its labels in ``names``: the given one, else the configured one."""
+    trainer: Trainer = _construct(Trainer, composed.config["trainer"], "trainer")
+    changed = {split_override(o)[0].partition(".")[0] for o in composed.overrides if "." in split_override(o)[0]}
+    if given is None:
+        chosen = make_strategy(_own_options(composed), trainer)
+    elif isinstance(given, Strategy):
+        if changed & {"strategy", "trainer"}:
+            raise BadInput("an instance brings its own hyperparameters and trainer; give them to it, not as overrides")
+        chosen = dataclasses.replace(given)
+        names["strategy"] = _instance_label(chosen)
+        names["trainer"] = _instance_label(getattr(chosen, "trainer", trainer), names["trainer"], trainer)
+    else:
+        if "strategy" in changed:
+            raise BadInput(f"to change hyperparameters of {given.__name__}, give an instance instead of the class")
+        chosen = make_strategy({"_target_": given}, trainer)
+        names["strategy"] = given.__name__
+    if not hasattr(chosen, "trainer"):
+        names["trainer"] = "none"
+    return chosen
 
 
 def _whole(name: str, value: Any, least: int) -> int:

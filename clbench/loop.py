@@ -51,6 +51,12 @@ class Progress:
         """Number of tasks trained and scored."""
         return len(self.rows) - 1
 
+    def add(self, row: Row | None, counts: dict[str, int], costs: dict[str, Any]) -> None:
+        """Note what one more task gave and cost."""
+        self.rows.append(row)
+        self.counts.append(counts)
+        self.costs.append(costs)
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -117,16 +123,14 @@ def run(
             begin = time.perf_counter()
             counts = train_one(strategy, stream, task.index, seeds, device, watcher)
             trained = time.perf_counter()
-            progress.rows.append(measure(task.index))
-            evaluated = time.perf_counter()
+            row = measure(task.index)
+            costs = {"train_seconds": trained - begin, "evaluate_seconds": time.perf_counter() - trained}
             state = strategy.state_dict()
-            progress.counts.append(counts | _sizes(strategy, state))
-            costs = {"train_seconds": trained - begin, "evaluate_seconds": evaluated - trained}
-            progress.costs.append(costs | {"peak_memory_bytes": peak_memory(device)})
+            progress.add(row, counts | _sizes(strategy, state), costs | {"peak_memory_bytes": peak_memory(device)})
             if checkpoint:
                 checkpoint(progress, state)
-            if watcher and (row := progress.rows[-1]) is not None:
-                watcher.finished_task(task.index, row, evaluated - begin)
+            if watcher and row is not None:
+                watcher.finished_task(task.index, row, sum(costs.values()))
     return _result(progress, stream)
 
 

@@ -209,6 +209,7 @@ def test_building_uses_no_global_random_state() -> None:
         {"normalise": {"mean": [0.1], "std": [1.0]}},
         {"protocol": "task-incremental"},
         {"rule": "rotation"},
+        {"augment": {"crop": 1, "flip": True}},
         {"data": {"source": "mnist5k"}},
     ],
 )
