@@ -101,10 +101,7 @@ def run(
     progress: Progress | None = None,
     checkpoint: Callable[[Progress, State], None] | None = None,
 ) -> RunResult:
-    """Run a prepared strategy over a stream; go on after ``progress`` where the strategy has that state loaded.
-
-    ``checkpoint`` is called with all there is to save after the untrained model and after every task.
-    """
+    """Run a prepared strategy over a stream, from ``progress`` on; ``checkpoint`` gets what to save after each task."""
     progress = progress or Progress()
     probes = [task.test.on(device, limit_bytes=1 << 28) for task in stream.tasks]
 
