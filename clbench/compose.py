@@ -16,11 +16,12 @@ GROUPS = ("scenario", "strategy", "model", "trainer")
 
 @dataclass(frozen=True)
 class Composed:
-    """A resolved configuration: plain data, what was chosen in each group, and the overrides as typed."""
+    """A resolved configuration: plain data, what was chosen in each group, overrides and ``--config-dir`` as typed."""
 
     config: dict[str, Any]
     choices: dict[str, str]
     overrides: tuple[str, ...]
+    config_dir: str | None = None
 
     def label(self, group: str) -> str:
         """The name of a group's choice, its overrides in brackets: ``replay[memory=50]``."""
@@ -59,6 +60,11 @@ def check_names(overrides: Iterable[str], config_dirs: Sequence[Path] = ()) -> N
     for folder in config_dirs:
         if not folder.is_dir():
             raise BadInput(f"--config-dir '{folder}' is not a folder")
+        for group in GROUPS:
+            if taken := sorted({p.stem for p in (folder / group).glob("*.yaml")} & set(names(group))):
+                raise BadInput(
+                    f"{folder / group}: clbench ships a {group} '{taken[0]}' already; give yours another name"
+                )
     for override in overrides:
         key, value = split_override(override)
         if key not in GROUPS or re.match(r"\w+\(", value):  # glob(*), choice(...): Hydra's own grammar
@@ -92,7 +98,9 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> Compose
     except (HydraException, OmegaConfBaseException) as error:
         raise refusal(error, overrides) from error
     assert isinstance(plain, dict)
-    return Composed({str(k): v for k, v in plain.items()}, choices, tuple(overrides))
+    return Composed(
+        {str(k): v for k, v in plain.items()}, choices, tuple(overrides), str(config_dir) if config_dir else None
+    )
 
 
 def expand(overrides: Sequence[str], config_dir: Path | None = None) -> list[list[str]]:

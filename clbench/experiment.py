@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -195,9 +195,13 @@ PLAIN_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float)
 
 def _construct(cls: type[Any], options: Mapping[str, Any], what: str) -> Any:
     known = {f.name: getattr(f.type, "__name__", str(f.type)) for f in dataclasses.fields(cls) if f.init}
+    hints = get_type_hints(cls)
     for name, value in options.items():
         if name not in known:
             raise unknown(f"option of {what}", name, known)
+        allowed = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+        if allowed and value not in allowed:
+            raise unknown(f"value of {name} in {what}", str(value), map(str, allowed))
         fits = PLAIN_TYPES.get(known[name])
         if fits and (not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits)):
             raise BadInput(f"option '{name}' of {what} is of type {known[name]}; got {value!r}")
@@ -279,4 +283,5 @@ def _instance_label(thing: Strategy | Trainer, name: str | None = None, usual: T
 def _command(composed: Composed) -> str:
     where = ("records", "data_dir", "keep")
     words = [o for o in composed.overrides if split_override(o)[0] not in where]
-    return shlex.join(["clbench", "run", *words])
+    options = ["--config-dir", composed.config_dir] if composed.config_dir else []
+    return shlex.join(["clbench", "run", *options, *words])

@@ -88,7 +88,7 @@ def prepare(
     with torch.random.fork_rng():
         torch.manual_seed(seeds.integer("init", "model"))
         model = make_model(stream.spec).to(device)
-    strategy.setup(model, stream.spec, seeds.generator("strategy", "setup"))
+        strategy.setup(model, stream.spec, seeds.generator("strategy", "setup"))
 
 
 def run(

@@ -49,10 +49,9 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     """
     store.check_writable()
     blank = exp.record(status="ok")
-    found = store.find(blank)
-    if found is not None and found.status == "ok":
-        return Outcome(found, store.folder(found), done_already=True)
     stream = _build(exp)
+    if done := _done_already(blank, stream, store, keep):
+        return done
     strategy = dataclasses.replace(exp.strategy)
     surroundings = environment(exp.device) | {"threads": exp.threads}
     with _threads(exp.threads):
@@ -82,6 +81,16 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     return Outcome(record, written)
 
 
+def _done_already(blank: Record, stream: TaskStream, store: Store, keep: bool) -> Outcome | None:
+    """The finished record of the same identity and the same data, with what is to be kept beside it."""
+    found = store.find(blank)
+    if found is None:
+        return None
+    record, folder = found
+    same_data = record.status == "ok" and record.result["fingerprint"] == stream.fingerprint
+    return Outcome(record, folder, done_already=True) if same_data and (not keep or (folder / STATE).exists()) else None
+
+
 def _failure(exp: Experiment, store: Store, error: Exception, surroundings: dict[str, Any]) -> Outcome:
     failed = exp.record(status="failed", reason=_reason(error), environment=surroundings)
     return Outcome(failed, write_record(store.folder(failed), failed))
@@ -108,13 +117,14 @@ def _build(exp: Experiment) -> TaskStream:
 def _run(
     exp: Experiment, strategy: Strategy, stream: TaskStream, checkpoint: Path, watcher: Watcher | None
 ) -> RunResult:
-    progress = _resume(checkpoint, strategy)
+    progress = _resume(checkpoint, strategy, stream.fingerprint)
 
     def save(progress: Progress, state: State) -> None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         draft = checkpoint.with_suffix(f".{os.getpid()}.draft")
         rows = [None if r is None else _row_state(r) for r in progress.rows]
-        save_state(draft, {"rows": rows, "counts": progress.counts, "costs": progress.costs, "strategy": state})
+        saved = {"rows": rows, "counts": progress.counts, "costs": progress.costs, "strategy": state}
+        save_state(draft, saved | {"fingerprint": stream.fingerprint})
         os.replace(draft, checkpoint)  # noqa: PTH105 (atomic, and says so)
 
     return run(strategy, stream, exp.seeds, exp.device, watcher=watcher, progress=progress, checkpoint=save)
@@ -124,14 +134,14 @@ def _row_state(row: Row) -> dict[str, torch.Tensor]:
     return {f.name: torch.from_numpy(getattr(row, f.name)) for f in dataclasses.fields(row)}
 
 
-def _resume(checkpoint: Path, strategy: Strategy) -> Progress | None:
-    """Load an interrupted run's state; a damaged checkpoint is thrown away and the run begins anew."""
+def _resume(checkpoint: Path, strategy: Strategy, fingerprint: str) -> Progress | None:
+    """Load an interrupted run's state; a checkpoint that is damaged or of other data is thrown away."""
     if not checkpoint.exists():
         return None
     try:
         saved = load_state(checkpoint)
-        if not {"rows", "counts", "costs", "strategy"} <= set(saved):
-            raise RecordError(f"{checkpoint} is not a checkpoint")
+        if not {"rows", "counts", "costs", "strategy"} <= set(saved) or saved.get("fingerprint") != fingerprint:
+            raise RecordError(f"{checkpoint} is not a checkpoint of this stream")
     except RecordError:
         checkpoint.unlink()
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +30,14 @@ class Store:
         names = [safe_name(record.names[key]) for key in ("scenario", "strategy", "model")]
         return self.root.joinpath(*names, f"seed{record.seed}-{record.id}")
 
-    def find(self, record: Record) -> Record | None:
-        """The stored record of the same identity, if it is there and readable."""
-        try:
-            return read_record(self.folder(record))
-        except RecordError:
-            return None
+    def find(self, record: Record) -> tuple[Record, Path] | None:
+        """The stored record of the same identity, whatever its labels, and its folder; None if none is readable."""
+        for folder in sorted(self.root.glob(f"*/*/*/seed{record.seed}-{record.id}")):
+            try:
+                return read_record(folder), folder
+            except RecordError:
+                continue
+        return None
 
     def check_writable(self) -> None:
         """Raise ``RecordError`` when records cannot be written here."""
@@ -72,10 +73,6 @@ class Store:
         left_out += clashes.values()
         return Reading(tuple(r for path, r in kept if path not in clashes), tuple(left_out))
 
-    def clear(self, record: Record) -> None:
-        """Remove a record."""
-        shutil.rmtree(self.folder(record), ignore_errors=True)
-
 
 def safe_name(name: str) -> str:
     """A label as a folder name: letters, digits and ``-_.+,=[]`` stay.
@@ -88,10 +85,12 @@ def safe_name(name: str) -> str:
 
 def _contradictions(records: list[tuple[Path, Record]]) -> dict[Path, str]:
     """Records whose stream differs from that of most others of their scenario and seed; of two that differ, both."""
-    groups: dict[tuple[str, int], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path, record in records:
         if record.status == "ok":
-            groups[record.names["scenario"], record.seed][record.result["fingerprint"]].append(path)
+            seeds = record.identity["seeds"]
+            which = f"{record.seed}" if seeds["order"] == seeds["split"] == record.seed else f"{record.seed}, {seeds}"
+            groups[record.names["scenario"], which][record.result["fingerprint"]].append(path)
     clashes: dict[Path, str] = {}
     for (scenario, seed), streams in groups.items():
         most = max(map(len, streams.values()))

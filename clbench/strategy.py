@@ -107,8 +107,8 @@ class Trainer:
 class SGDStrategy(Strategy):
     """The one training loop: override ``loss``, and at need the hooks around it.
 
-    ``logits_over``: which classes compete in the loss. ``task``: those of the sample's task; ``seen``: all
-    trained so far; ``protocol`` (default): ``task`` under task-incremental, ``seen`` otherwise.
+    ``logits_over``: which classes compete in the loss. ``task``: those of the sample's task (needs task labels);
+    ``seen``: all trained so far; ``protocol`` (default): ``task`` under task-incremental, ``seen`` otherwise.
     """
 
     trainer: Trainer = field(default_factory=Trainer)
@@ -117,6 +117,10 @@ class SGDStrategy(Strategy):
     def setup(self, model: Model, spec: StreamSpec, rng: np.random.Generator) -> None:
         """As in ``Strategy``; no class has been seen yet."""
         super().setup(model, spec, rng)
+        if self.logits_over == "task" and spec.protocol != "task-incremental":
+            raise BadInput(
+                f"logits_over=task needs task labels, which {spec.protocol} does not give; use protocol or seen"
+            )
         self.seen_: list[int] = []
         self.allowed_ = torch.zeros(0, 0, dtype=torch.bool)  # (task labels, head rows): what competes in the loss
         self.row_of_ = torch.zeros(0, 0, dtype=torch.int64)  # (task labels, classes): the head row of a class
@@ -136,7 +140,9 @@ class SGDStrategy(Strategy):
         self.model_.train()
         optimizer = self.trainer.make(self.model_)
         losses: list[Tensor] = []
-        for batch in task.batches(self.trainer.batch_size, epochs or self.trainer.epochs, samples=samples):
+        for batch in task.batches(
+            self.trainer.batch_size, self.trainer.epochs if epochs is None else epochs, samples=samples
+        ):
             optimizer.zero_grad()
             loss = self.loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -163,7 +163,7 @@ def batch_bounds(n: int, size: int) -> list[tuple[int, int]]:
     [(0, 3), (3, 7)]
     """
     starts = list(range(0, n, size))
-    if len(starts) > 1 and n - starts[-1] == 1:
+    if size > 1 and len(starts) > 1 and n - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], n], strict=True)) if starts else []
 

@@ -93,9 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--records", default="runs", help="working folder for records (default: runs)")
     study.add_argument("--out", help="where the report goes (default: reports/NAME)")
     study.add_argument("--jobs", type=int, help="processes side by side (default: as the study says)")
-    study.add_argument(
-        "--fresh", action="store_true", help="measure everything here; do not start from committed records"
-    )
+    study.add_argument("--fresh", action="store_true", help="do not start from committed records")
     study.add_argument("--dry-run", action="store_true", help="print the plan and the time estimate only")
     listing = commands.add_parser("list", help="what there is")
     listing.add_argument("kind", choices=KINDS)

@@ -88,10 +88,9 @@ def _missing(runs: list[list[str]], store: Store) -> tuple[list[list[str]], list
         return runs, []  # composing hundreds of configurations takes a while
     todo, folders = [], []
     for run in runs:
-        blank = _experiment(run).record(status="ok")
-        found = store.find(blank)
-        if found is not None and found.status in ("ok", "skipped"):
-            folders.append(store.folder(blank))
+        found = store.find(_experiment(run).record(status="ok"))
+        if found is not None and found[0].status in ("ok", "skipped"):
+            folders.append(found[1])
         else:
             todo.append(run)
     return todo, folders

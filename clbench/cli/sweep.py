@@ -28,7 +28,7 @@ def sweep(words: list[str]) -> int:
     many = any(w in ("-m", "--multirun") for w in words)
 
     def job(config: Any) -> int:
-        code = _one(config, many)
+        code = _one(config, many, _config_dirs(words))
         codes.append(code)
         if code and HydraConfig.get().launcher._target_ != _IN_PROCESS:
             raise RunFailed  # another process has to be told
@@ -58,7 +58,7 @@ class RunFailed(Exception):
 _IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
-def _one(config: Any, many: bool) -> int:
+def _one(config: Any, many: bool, config_dirs: list[Path]) -> int:
     """Do one run of a sweep: 0 done, 1 failed, 2 bad input (a skipped protocol is bad input when asked for alone)."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -67,7 +67,8 @@ def _one(config: Any, many: bool) -> int:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     choices = {group: str(hydra_config.runtime.choices[group]) for group in GROUPS}
-    composed = Composed({str(k): v for k, v in plain.items()}, choices, tuple(hydra_config.overrides.task))
+    folder = next((str(f) for f in config_dirs), None)
+    composed = Composed({str(k): v for k, v in plain.items()}, choices, tuple(hydra_config.overrides.task), folder)
     try:
         return _do(composed, many)
     except ClbenchError as error:  # reported here, so that the other runs of a sweep go on

@@ -15,6 +15,7 @@ from clbench.stream import StreamSpec
 HeadKind = Literal["linear", "cosine"]
 HeadMode = Literal["sliced", "shared", "per_task", "growing"]
 KINDS: tuple[HeadKind, ...] = ("linear", "cosine")
+SCALE = 10.0  # of the cosine head, to begin with
 MODES: tuple[HeadMode, ...] = ("sliced", "shared", "per_task", "growing")
 
 
@@ -43,14 +44,22 @@ class Head(nn.Module):
         self.kind, self.mode, self.n_features = kind, mode, n_features
         self.weight = nn.Parameter(torch.empty(0, n_features))
         self.bias = nn.Parameter(torch.empty(0)) if kind == "linear" else None
-        self.scale = nn.Parameter(torch.tensor(10.0)) if kind == "cosine" else None
+        self.scale = nn.Parameter(torch.tensor(SCALE)) if kind == "cosine" else None
         self.register_buffer("keys", torch.empty(0, 2, dtype=torch.int64))
+        self._shared: list[int] | None = None
         self._row: dict[tuple[int, int], int] = {}
         if mode == "sliced":
             self._grow([(-1, c) for c in range(spec.n_classes or 0)])
 
     def observe(self, classes: Sequence[int], task_label: int | None) -> None:
-        """Make rows for the classes of a task that is about to be trained."""
+        """Make rows for the classes of a task that is about to be trained.
+
+        Raises ``BadInput`` when a shared head without task labels is given other classes than before.
+        """
+        if self.mode == "shared" and task_label is None:
+            if self._shared not in (None, sorted(classes)):
+                raise BadInput("head_mode=shared without task labels needs the same classes in every task; use sliced")
+            self._shared = sorted(classes)
         self._grow([k for k in self._keys(classes, task_label) if k not in self._row])
 
     @torch.no_grad()
@@ -60,6 +69,8 @@ class Head(nn.Module):
         self.weight.copy_(fresh.weight)
         if self.bias is not None:
             self.bias.copy_(fresh.bias)
+        if self.scale is not None:
+            self.scale.fill_(SCALE)
 
     def rows(self, classes: Sequence[int], task_label: int | None) -> list[int]:
         """The weight row of each class, -1 where there is none yet."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from clbench.errors import BadInput
 from clbench.models import Model
 from clbench.strategy import SGDStrategy
 from clbench.stream import Batch, Inputs, ProtocolName, Query, StreamSpec, TaskView
@@ -77,6 +78,10 @@ class ICaRL(SGDStrategy):
         """Algorithms 4 and 5: herd new exemplars, cut the old ones to their first ones, compute all means."""
         self.model_.eval()
         share = self.memory // len(self.seen_)
+        if not share:
+            raise BadInput(
+                f"iCaRL keeps an exemplar of every class: memory={self.memory}, {len(self.seen_)} classes seen"
+            )
         old, pools = self.exemplars_, []
         device = new["y"].device
         self.means_ = torch.full((max(self.seen_) + 1, self.model_.n_features), torch.nan, device=device)

@@ -16,7 +16,7 @@ from clbench.stream import Inputs, Query, StreamSpec, TaskView
 
 @dataclass(kw_only=True)
 class Independent(SGDStrategy):
-    """Declared oracle: one model per task, trained from the same initial weights on that task alone.
+    """Declared oracle: one model per task, each from scratch (same initial body, new head).
 
     With task labels each task is answered by its own model, otherwise by the last one. Its diagonal is what
     single-task training reaches.

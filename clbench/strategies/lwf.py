@@ -57,4 +57,5 @@ class LwF(SGDStrategy):
         """The model as it is now teaches the next task."""
         self.teacher_ = {k: v.clone() for k, v in self.model_.state_dict().items()}
         rows = self.allowed_[self.label_].nonzero()[:, 0]
-        self.groups_ = [*self.groups_, rows] if task.label is not None else [rows]
+        others = [g for g in self.groups_ if task.label is not None and not torch.equal(g, rows)]
+        self.groups_ = [*others, rows]
