@@ -148,6 +148,8 @@ def _check(record: Record, data: dict[str, Any], path: Path) -> None:
         raise RecordError(f"{path}: its id does not belong to its identity; was it edited?")
     if data.get("result_sha256") != record.result_sha256:
         raise RecordError(f"{path}: its result does not match its hash; was it edited?")
+    if not {"order", "split"} <= set(record.identity.get("seeds") or ()):
+        raise RecordError(f"{path}: its identity does not say its seeds")
     if record.status not in ("ok", "failed", "skipped"):
         raise RecordError(f"{path}: unknown status '{record.status}'")
     if record.status != "ok":

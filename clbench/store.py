@@ -85,14 +85,14 @@ def safe_name(name: str) -> str:
 
 def _contradictions(records: list[tuple[Path, Record]]) -> dict[Path, str]:
     """Records whose stream differs from that of most others of their scenario and seed; of two that differ, both."""
-    groups: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, int, int], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path, record in records:
         if record.status == "ok":
-            seeds = record.identity["seeds"]
-            which = f"{record.seed}" if seeds["order"] == seeds["split"] == record.seed else f"{record.seed}, {seeds}"
-            groups[record.names["scenario"], which][record.result["fingerprint"]].append(path)
+            seeds = record.identity["seeds"]  # those that the stream depends on
+            key = (record.names["scenario"], seeds["order"], seeds["split"])
+            groups[key][record.result["fingerprint"]].append(path)
     clashes: dict[Path, str] = {}
-    for (scenario, seed), streams in groups.items():
+    for (scenario, seed, _), streams in groups.items():
         most = max(map(len, streams.values()))
         trusted = [s for s, paths in streams.items() if len(paths) == most]
         for stream, paths in streams.items():

@@ -92,7 +92,7 @@ def mine(tmp_path: Path) -> Path:
         (["trainer.epochs=0"], ["epochs >= 1", "epochs=0"]),
         (["trainer.epochs=x"], ["option 'epochs' of trainer is of type int; got 'x'"]),
         (["trainer.lr=nan"], ["finite lr"]),
-        (["trainer.optimizer=adm"], ["sgd or adam; got 'adm'"]),
+        (["trainer.optimizer=adm"], ["unknown value of optimizer in trainer 'adm'", "did you mean 'adam'"]),
         (["strategy=replay", "strategy.memory=0"], ["capacity >= 1", "got 0"]),
         (["strategy=replay", "strategy.memory=x"], ["option 'memory' of strategy Replay is of type int; got 'x'"]),
         (["strategy=ewc", "strategy.strength=nan"], ["finite number"]),

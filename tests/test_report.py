@@ -50,7 +50,7 @@ def toy_record(strategy: str = "replay", seed: int = 0, final: float = 0.5, **ch
     }
     card = {"name": scenario, "summary": "A toy.", "protocol": "class-incremental", "n_tasks": matrix.n_tasks}
     content: dict[str, Any] = {
-        "identity": {"names": names, "seeds": seed, "more": changes.pop("more", 0)},
+        "identity": {"names": names, "seeds": {"order": seed, "split": seed}, "more": changes.pop("more", 0)},
         "names": names,
         "seed": seed,
         "status": "ok",
