@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from clbench.record import Record
+from clbench.report import write_report
+from tests.toy_records import FILES, store
 
 TOGETHER = (  # files whose import or shared run takes seconds: on one worker, once
     "test_avalanche.py",
@@ -33,3 +40,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return file if file.endswith(TOGETHER) else nodeid
 
     return ByPlugin(config, log) if config.getvalue("dist") in ("load", "loadgroup") else None
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Callable[..., tuple[str, dict[str, Any], str]]:
+    """Writes records and their report; gives the three pages back, the second one parsed."""
+
+    def write(*records: Record) -> tuple[str, dict[str, Any], str]:
+        write_report(store(tmp_path / "records", *records), tmp_path / "out")
+        md, data, html = ((tmp_path / "out" / name).read_text(encoding="utf-8") for name in FILES)
+        return md, json.loads(data), html
+
+    return write
