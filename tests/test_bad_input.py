@@ -121,8 +121,8 @@ def test_without_a_scenario_the_scenarios_are_listed(tmp_path: Path) -> None:
     refused(call("run", "strategy=naive", cwd=tmp_path), "give scenario=NAME", "split_digits-v1")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_cuda_is_refused_where_there_is_none(tmp_path: Path) -> None:
+def test_cuda_is_refused_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     refused(quick("device=cuda", cwd=tmp_path), "torch sees no CUDA device here", "device=cpu")
 
 

@@ -74,14 +74,15 @@ class Report:
 
 def judge(clause: Clause[S], subject: S, protocol: str | None = None) -> Outcome:
     """Hold one clause against a plugin; whatever the plugin raises is a failure of the clause."""
-    status, message = "passed", ""
+    status: Status = "passed"
+    message = ""
     try:
         clause.run(subject)
     except NotApplicable as reason:
         status, message = "not applicable", str(reason)
     except Exception as error:  # the plugin is someone else's code
         status, message = "failed", describe(error)
-    return Outcome(clause.name, clause.sentence, status, message, protocol)  # type: ignore[arg-type]
+    return Outcome(clause.name, clause.sentence, status, message, protocol)
 
 
 def expect(holds: bool, expected: str, got: Any, advice: str) -> None:
