@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from clbench.data import Source, load_source
-from clbench.data.rows import CropFlip, ImageRows
+from clbench.data.rows import ArrayRows, CropFlip, ImageRows
 from clbench.errors import BadInput, unknown
 from clbench.generators import Plan, plan_tasks, split_rows, subset_rows
 from clbench.seeds import Seeds
@@ -28,7 +28,8 @@ class Scenario:
     ``data``: the source and its options. ``rule``: classes, permutation, rotation, domain or instances.
     ``increments``: classes per task where not even. ``class_order``: "seed" or a list. ``subset``: number of
     training and test rows, balanced by class. ``normalise``: mean and std per channel. ``augment``: ``crop``
-    (padding in pixels) and ``flip``. ``fingerprint``: the stream's for seed 0.
+    (padding in pixels) and ``flip``. ``backbone``: the one the card was made for, used where none is asked for.
+    ``fingerprint``: the stream's for seed 0.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Scenario:
     augment: Mapping[str, Any] | None = None
     label_space: str = "known"
     notes: str = ""
+    backbone: str | None = None
     fingerprint: str | None = None
 
     @classmethod
@@ -80,7 +82,7 @@ class Scenario:
         return self._stream(source, plans)
 
     def _stream(self, source: Source, plans: list[Plan]) -> TaskStream:
-        mean, std = self._normalisation(source.images.shape[1])
+        mean, std = self._normalisation(source.samples.shape[1] if source.modality == "image" else 1)
         tasks = []
         for index, plan in enumerate(plans, start=1):
             present = np.unique(source.y[np.concatenate([plan.train, plan.test])])
@@ -105,9 +107,11 @@ class Scenario:
         known = self.label_space == "known"
         spec = StreamSpec(
             self.protocol,
-            {"image": tuple(source.images.shape[1:])},
+            {source.modality: tuple(source.samples.shape[1:])},
             "known" if known else "open",
             len(source.class_names) if known else None,
+            source.modality,
+            source.class_names if known else None,
         )
         augment = CropFlip(int(self.augment.get("crop", 0)), bool(self.augment.get("flip"))) if self.augment else None
         return TaskStream(spec, tuple(tasks), whole[:32], augment)
@@ -126,14 +130,17 @@ REQUIRED = frozenset({"name", "summary", "data", "rule", "n_tasks", "protocol", 
 def _half(
     source: Source, plan: Plan, rows: NDArray[np.int64], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Split:
-    images, picked = source.images, rows
+    samples, picked, content = source.samples, rows, source.content
+    y = torch.from_numpy(source.y[rows])
+    if source.modality == "text":
+        return Split({"text": ArrayRows(samples, rows, content)}, y, rows)
     if plan.degrees:
         from scipy.ndimage import rotate
 
-        turned = rotate(np.asarray(images[rows]), plan.degrees, axes=(2, 3), reshape=False, order=1, mode="constant")
-        images, picked = turned, np.arange(len(rows))
-    y = torch.from_numpy(source.y[rows])
-    return Split({"image": ImageRows(images, picked, mean, std, plan.permutation)}, y, rows)
+        turned = rotate(np.asarray(samples[rows]), plan.degrees, axes=(2, 3), reshape=False, order=1, mode="constant")
+        samples, picked = turned, np.arange(len(rows))
+        content = hashlib.sha256(f"{content}|{plan.degrees!r}|".encode() + rows.astype("<i8").tobytes()).hexdigest()
+    return Split({"image": ImageRows(samples, picked, mean, std, plan.permutation, content)}, y, rows)
 
 
 def _hash_plan(source: Source, plan: Plan, mean: tuple[float, ...], std: tuple[float, ...]) -> str:

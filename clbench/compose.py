@@ -11,7 +11,7 @@ from typing import Any
 from clbench.errors import BadInput, unknown
 from clbench.places import cards, names, shipped
 
-GROUPS = ("scenario", "strategy", "model", "trainer")
+GROUPS = ("scenario", "backbone", "strategy", "model", "trainer")
 
 
 @dataclass(frozen=True)

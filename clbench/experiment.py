@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import hashlib
-import importlib
 import inspect
 import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 
-import clbench
+from clbench.backbones import Backbone, make_backbone
 from clbench.cards import Scenario
 from clbench.compose import GROUPS, Composed, split_override
 from clbench.errors import BadInput, ClbenchError, unknown
 from clbench.models import Model
+from clbench.places import config as configuration
+from clbench.plugins import code_version, construct, import_class, import_path
 from clbench.record import Record
 from clbench.seeds import Seeds
 from clbench.strategy import Strategy, Trainer
 from clbench.stream import StreamSpec
 
-PROSE = frozenset({"summary", "licence", "citation", "notes", "fingerprint"})  # of a card: no effect on a result
+PROSE = frozenset({"summary", "licence", "citation", "notes", "fingerprint", "backbone", "reported"})  # no effect
+LATER = frozenset[str]()  # fields that cards have got since records were published: absent where a card lacks them
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Experiment:
 
     scenario: Scenario
     strategy: Strategy
+    backbone: Backbone | None
     model_class: type[Model]
     model_options: dict[str, Any]
     seed: int
@@ -57,8 +58,9 @@ class Experiment:
     def identity(self) -> dict[str, Any]:
         """All that decides the result; two runs of equal identity give equal results on one machine and build."""
         card = dataclasses.asdict(self.scenario)
-        return {
-            "scenario": {k: v for k, v in card.items() if k not in PROSE},
+        backbone = {"backbone": self.backbone.config()} if self.backbone else {}
+        return backbone | {
+            "scenario": {k: v for k, v in card.items() if k not in PROSE and (v is not None or k not in LATER)},
             "strategy": {
                 "target": import_path(type(self.strategy)),
                 "parameters": self.strategy.hyperparameters(),
@@ -96,12 +98,17 @@ def experiment(composed: Composed, strategy: Strategy | type[Strategy] | None = 
         if not isinstance(config[group] or {}, dict):
             raise BadInput(f"the configuration of '{group}' must hold names and values; got {config[group]!r}")
     names = {group: composed.label(group) for group in GROUPS}
+    backbone, label = _backbone(composed)
+    del names["backbone"]
+    if backbone:
+        names["model"] += f" on {label}"
     chosen = _choose(composed, strategy, names)
     model_class = import_class(config["model"].get("_target_"), Model, "model")
     seed = _whole("seed", config["seed"], 0)
     made = Experiment(
         scenario=Scenario.from_card(config["scenario"]),
         strategy=chosen,
+        backbone=backbone,
         model_class=model_class,
         model_options={k: v for k, v in config["model"].items() if k != "_target_"},
         seed=seed,
@@ -119,9 +126,18 @@ def experiment(composed: Composed, strategy: Strategy | type[Strategy] | None = 
     return made
 
 
+def _backbone(composed: Composed) -> tuple[Backbone | None, str]:
+    """The backbone and its label: the chosen one, else the one the card was made for; None for plain inputs."""
+    config, label = composed.config["backbone"], composed.label("backbone")
+    if composed.choices["backbone"] == "card":
+        label = composed.config["scenario"].get("backbone") or "pixels"
+        config = configuration("backbone", label, [Path(composed.config_dir)] if composed.config_dir else [])
+    return (make_backbone(config), label) if config.get("_target_") else (None, label)
+
+
 def _choose(composed: Composed, given: Strategy | type[Strategy] | None, names: dict[str, str]) -> Strategy:
     """The strategy to run, with its labels in ``names``: the given one, else the configured one."""
-    trainer: Trainer = _construct(Trainer, composed.config["trainer"], "trainer")
+    trainer: Trainer = construct(Trainer, composed.config["trainer"], "trainer")
     changed = {split_override(o)[0].partition(".")[0] for o in composed.overrides if "." in split_override(o)[0]}
     if given is None:
         chosen = make_strategy(_own_options(composed), trainer)
@@ -150,7 +166,7 @@ def _whole(name: str, value: Any, least: int) -> int:
 def _seeds(seed: int, apart: Mapping[str, Any]) -> Seeds:
     for name, value in apart.items():
         _whole(f"seeds.{name}", value, 0)
-    seeds = _construct(Seeds, {**dataclasses.asdict(Seeds.of(seed)), **apart}, "seeds")
+    seeds = construct(Seeds, {**dataclasses.asdict(Seeds.of(seed)), **apart}, "seeds")
     assert isinstance(seeds, Seeds)
     return seeds
 
@@ -178,8 +194,8 @@ def make_strategy(config: Mapping[str, Any], trainer: Trainer) -> Strategy:
     if "trainer" in known:
         options.setdefault("trainer", trainer)
     if isinstance(options.get("trainer"), dict):
-        options["trainer"] = _construct(Trainer, options["trainer"], "trainer")
-    made = _construct(cls, options, f"strategy {cls.__name__}")
+        options["trainer"] = construct(Trainer, options["trainer"], "trainer")
+    made = construct(cls, options, f"strategy {cls.__name__}")
     assert isinstance(made, Strategy)
     return made
 
@@ -188,73 +204,6 @@ def _is_own_dataclass(cls: type[Any]) -> bool:
     """Whether the decorator is there; a subclass without fields and ``__init__`` of its own needs none."""
     own = [t for t in inspect.get_annotations(cls).values() if "ClassVar" not in str(t)]
     return "__dataclass_fields__" in vars(cls) or not (own or "__init__" in vars(cls))
-
-
-PLAIN_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
-
-
-def _construct(cls: type[Any], options: Mapping[str, Any], what: str) -> Any:
-    known = {f.name: getattr(f.type, "__name__", str(f.type)) for f in dataclasses.fields(cls) if f.init}
-    hints = get_type_hints(cls)
-    for name, value in options.items():
-        if name not in known:
-            raise unknown(f"option of {what}", name, known)
-        allowed = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
-        if allowed and value not in allowed:
-            raise unknown(f"value of {name} in {what}", str(value), map(str, allowed))
-        fits = PLAIN_TYPES.get(known[name])
-        if fits and (not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits)):
-            raise BadInput(f"option '{name}' of {what} is of type {known[name]}; got {value!r}")
-    try:
-        return cls(**options)
-    except TypeError as error:
-        raise BadInput(f"{what} cannot be made from {dict(options)}: {error}") from error
-
-
-def import_class(target: Any, kind: type[Any], what: str) -> type[Any]:
-    """The class behind ``package.module.Class``; ``BadInput`` when it is not there or not of the kind."""
-    if target is None:
-        raise BadInput(f"the configuration of the {what} has no _target_; expected _target_: package.module.Class")
-    if isinstance(target, str):
-        module_name, _, name = target.replace(":", ".").rpartition(".")
-        try:
-            module = importlib.import_module(module_name)
-        except Exception as error:  # whatever a user's own module does when it is imported
-            raise BadInput(
-                f"{what} _target_ '{target}' cannot be imported: {type(error).__name__}: {error}\n"
-                "  expected package.module.Class, importable from the current folder"
-            ) from error
-        if not hasattr(module, name):
-            raise unknown(f"class in {module_name}", name, [n for n in vars(module) if n[0].isupper()])
-        target = getattr(module, name)
-    if not (isinstance(target, type) and issubclass(target, kind)):
-        raise BadInput(f"{what} _target_ {target!r} is not a {kind.__name__}; derive it from clbench's {kind.__name__}")
-    return target
-
-
-def import_path(cls: type[Any]) -> str:
-    """``package.module.Class`` of a class."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def code_version(cls: type[Any]) -> str:
-    """The version of shipped code; of a user's own, the hash of its module without comments and docstrings."""
-    if cls.__module__.startswith("clbench."):
-        return f"clbench {clbench.__version__}"
-    try:
-        tree = ast.parse(inspect.getsource(inspect.getmodule(cls) or cls))
-    except (OSError, TypeError, SyntaxError):
-        return "unknown"
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            body[0] = ast.Expr(ast.Constant(None))
-    return "source " + hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
 
 
 def parse_device(name: str) -> torch.device:

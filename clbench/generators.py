@@ -89,7 +89,7 @@ def by_permutation(
     source: Source, is_test: NDArray[np.bool_], card: RuleCard, generator: np.random.Generator
 ) -> list[Plan]:
     """The same samples with their pixels in a new fixed order per task; the first task leaves them alone."""
-    n_pixels = source.images.shape[2] * source.images.shape[3]
+    n_pixels = source.samples.shape[2] * source.samples.shape[3]
     everything = np.ones(len(source), dtype=bool)
     plans = [_plan("permutation 1", everything, is_test)]
     for number in range(2, int(card["n_tasks"]) + 1):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from clbench.costs import peak_memory, reset_peak_memory
 from clbench.errors import NonFiniteLoss, UnsupportedProtocol
 from clbench.evaluate import Row, evaluate
+from clbench.features import with_branches
 from clbench.matrix import ScoreMatrix
 from clbench.models import Model
 from clbench.seeds import Seeds
 from clbench.state import State, state_bytes
-from clbench.strategy import Strategy
+from clbench.strategy import Branch, Strategy
 from clbench.stream import Batch, Feed, StreamSpec, TaskStream, TaskView
 
 
@@ -69,14 +70,36 @@ class RunResult:
     costs: list[dict[str, Any]]
 
 
+class Stage:
+    """A stream and its probes on the device, with the features of the strategy's frozen branches among their inputs."""
+
+    def __init__(self, stream: TaskStream, device: torch.device) -> None:
+        self.stream = stream
+        self.probes = [task.test.on(device, limit_bytes=1 << 28) for task in stream.tasks]
+        self._device = device
+        self._known: set[str] = set()
+
+    def add(self, branches: Mapping[str, Branch]) -> None:
+        """Hand out the features of these branches from now on; those known already stay as they are."""
+        new = {name: branch for name, branch in branches.items() if name not in self._known}
+        if new:
+            tasks = tuple(replace(t, train=with_branches(t.train, new, self._device)) for t in self.stream.tasks)
+            self.stream = replace(self.stream, tasks=tasks)
+            self.probes = [with_branches(probe, new, self._device) for probe in self.probes]
+            self._known |= set(new)
+
+
 def prepare(
     strategy: Strategy,
     make_model: Callable[[StreamSpec], Model],
     stream: TaskStream,
     seeds: Seeds,
     device: torch.device,
-) -> None:
-    """Make the model and set the strategy up. Raises ``UnsupportedProtocol`` when the two do not fit."""
+) -> TaskStream:
+    """Make the model, set the strategy up, and return the stream with those inputs only that it reads.
+
+    Raises ``UnsupportedProtocol`` when the two do not fit.
+    """
     import torch._dynamo
 
     protocol = stream.spec.protocol
@@ -88,7 +111,9 @@ def prepare(
     with torch.random.fork_rng():
         torch.manual_seed(seeds.integer("init", "model"))
         model = make_model(stream.spec).to(device)
-        strategy.setup(model, stream.spec, seeds.generator("strategy", "setup"))
+        read = stream.reading(strategy.reads(model))
+        strategy.setup(model, read.spec, seeds.generator("strategy", "setup"))
+    return read
 
 
 def run(
@@ -103,22 +128,24 @@ def run(
 ) -> RunResult:
     """Run a prepared strategy over a stream, from ``progress`` on; ``checkpoint`` gets what to save after each task."""
     progress = progress or Progress()
-    probes = [task.test.on(device, limit_bytes=1 << 28) for task in stream.tasks]
+    stage = Stage(stream, device)
 
     def measure(row: int) -> Row | None:
+        stage.add(strategy.branches())
         if strategy.measured_rows == "last" and row not in (0, len(stream)):
             return None
-        return evaluate(strategy, stream.spec.protocol, stream.tasks, row, device, probes)
+        return evaluate(strategy, stream.spec.protocol, stream.tasks, row, device, stage.probes)
 
     if watcher:
         watcher.started(len(stream))
     with torch.random.fork_rng():
+        stage.add(strategy.branches())
         if not progress.rows:
             progress.rows.append(measure(0))
         for task in stream.tasks[progress.tasks_done :]:
             reset_peak_memory(device)
             begin = time.perf_counter()
-            counts = train_one(strategy, stream, task.index, seeds, device, watcher)
+            counts = train_one(strategy, stage.stream, task.index, seeds, device, watcher)
             trained = time.perf_counter()
             row = measure(task.index)
             costs = {"train_seconds": trained - begin, "evaluate_seconds": time.perf_counter() - trained}

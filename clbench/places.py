@@ -46,12 +46,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def config(group: str, name: str) -> dict[str, Any]:
-    """One shipped configuration; ``BadInput`` with the nearest name when there is none."""
-    known = names(group)
+def config(group: str, name: str, extra: Iterable[Path] = ()) -> dict[str, Any]:
+    """One configuration, shipped or in the user's folders; ``BadInput`` with the nearest name when there is none."""
+    known = names(group, extra)
     if name not in known:
         raise unknown(group, name, known)
-    return read_yaml(known[name])
+    found = read_yaml(known[name])
+    found.pop("defaults", None)  # Hydra's, not the plugin's
+    return found
 
 
 def first_sentence(target: str) -> str:

@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from clbench.backbones.backbone import Filling
 from clbench.compose import compose
 from clbench.costs import environment
 from clbench.errors import BadInput, ClbenchError, RecordError, UnsupportedProtocol
 from clbench.evaluate import Row
-from clbench.experiment import Experiment, experiment, import_class, make_strategy
+from clbench.experiment import Experiment, experiment, make_strategy
+from clbench.features import with_features
 from clbench.loop import Progress, RunResult, Watcher, prepare, run
 from clbench.models import Model
+from clbench.plugins import import_class
 from clbench.record import Record, read_record, save_predictions, write_record
 from clbench.seeds import Seeds
 from clbench.state import State, load_state, save_state
@@ -54,9 +57,12 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
         return done
     strategy = dataclasses.replace(exp.strategy)
     surroundings = environment(exp.device) | {"threads": exp.threads}
+    filling = Filling(exp.device, getattr(watcher, "filled", None))
     with _threads(exp.threads):
         try:
-            prepare(strategy, exp.make_model, stream, exp.seeds, exp.device)
+            if exp.backbone:
+                stream = with_features(stream, exp.backbone, filling)
+            stream = prepare(strategy, exp.make_model, stream, exp.seeds, exp.device)
         except UnsupportedProtocol as error:
             skipped = exp.record(status="skipped", reason=str(error), environment=surroundings)
             return Outcome(skipped, write_record(store.folder(skipped), skipped))
@@ -69,6 +75,7 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
             result = _run(exp, strategy, stream, checkpoint, watcher)
         except Exception as error:  # the strategy's own failure is a result, not ours to hide
             return _failure(exp, store, error, surroundings)
+    surroundings["frozen_forwards"] = filling.forwarded
     record = exp.record(status="ok", result=_content(result, stream), costs=result.costs, environment=surroundings)
     with tempfile.TemporaryDirectory(dir=store.root, prefix=".files-") as folder:
         files = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +17,9 @@ from clbench.errors import BadInput, NonFiniteLoss
 from clbench.models import Model
 from clbench.state import PLAIN, State, freeze, thaw
 from clbench.stream import PROTOCOLS, Batch, Inputs, ProtocolName, Query, Samples, StreamSpec, TaskView
+
+
+Branch = Callable[[Inputs], Tensor]  # (B, ...) inputs to (B, D) features
 
 
 @dataclass(kw_only=True)
@@ -32,6 +36,10 @@ class Strategy(ABC):
     measured_rows: ClassVar[Literal["all", "last"]] = "all"  # rows of the score matrix that mean something
     group_size: ClassVar[int] = 1  # samples that must be answered together
 
+    def reads(self, model: Model) -> tuple[str, ...]:
+        """Names of the inputs it wants; asked before ``setup``, whose spec and all batches hold no others."""
+        return model.reads
+
     def setup(self, model: Model, spec: StreamSpec, rng: np.random.Generator) -> None:
         """Take the untrained model, what may be known of the stream, and the strategy's own randomness."""
         self.model_ = model
@@ -46,7 +54,15 @@ class Strategy(ABC):
     def predict(self, inputs: Inputs, query: Query) -> Tensor:
         """Scores (B, len(query.classes)), higher is likelier, minus infinity for never; changes nothing."""
         self.model_.eval()  # train_task() switches back; the harness restores the mode after a probe inside a task
-        return self.model_.scores(inputs, query.classes, query.task_label)
+        return self.model_.scores(inputs, query)
+
+    def branches(self) -> dict[str, Branch]:
+        """Frozen networks by name, each a function of inputs that will never change again.
+
+        The harness runs each once over every sample and hands the result out as ``inputs[name]``, in training and
+        in prediction. ``predict`` may be asked without it, and then runs the network itself.
+        """
+        return {}
 
     def stored_samples(self) -> int:
         """Number of training samples kept from task to task; at most the field ``memory`` where there is one."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clbench.data.sources import Modality
 from clbench.errors import BadInput, TaskClosedError
 
 ProtocolName = Literal["task-incremental", "domain-incremental", "class-incremental"]
@@ -52,6 +53,10 @@ class Split:
         """The inputs of the samples at these positions."""
         return {name: values[rows] for name, values in self.inputs.items()}
 
+    def reading(self, names: Collection[str]) -> Split:
+        """The same samples with these inputs only."""
+        return replace(self, inputs={k: v for k, v in self.inputs.items() if k in names})
+
     def on(self, device: torch.device, limit_bytes: int = 1 << 29) -> Split:
         """The same split on ``device``, its inputs as tensors unless they would take more than ``limit_bytes``."""
         y = None if self.y is None else self.y.to(device)
@@ -80,15 +85,28 @@ class Task:
 class StreamSpec:
     """All that a strategy may know before the first task; never the number of tasks.
 
-    ``inputs``: shape of one sample by input name. ``n_classes``: given when ``label_space`` is "known",
-    None when it is "open" and classes arrive with the tasks.
+    ``inputs``: shape of one sample by input name. ``n_classes``, ``class_names`` (by class): given when
+    ``label_space`` is "known", None when it is "open" and classes arrive with the tasks. ``backbone``: the
+    configuration (``_target_`` and fields) of the pretrained network that ``inputs["features"]`` come from.
     """
 
     protocol: ProtocolName
     inputs: Mapping[str, tuple[int, ...]]
     label_space: Literal["known", "open"] = "known"
     n_classes: int | None = None
-    modality: str = "image"
+    modality: Modality = "image"
+    class_names: tuple[str, ...] | None = None
+    backbone: Mapping[str, Any] | None = None
+
+    def reading(self, names: Collection[str]) -> StreamSpec:
+        """The same with these inputs only; ``BadInput`` where one is not there."""
+        for name in names:
+            if name not in self.inputs:
+                raise BadInput(
+                    f"the stream has no input '{name}'; it has: {', '.join(self.inputs)}\n"
+                    "  features and tokens come from a backbone: backbone=NAME (see: clbench list backbones)"
+                )
+        return replace(self, inputs={k: v for k, v in self.inputs.items() if k in names})
 
 
 @dataclass(frozen=True)
@@ -114,6 +132,11 @@ class TaskStream:
 
     def __len__(self) -> int:
         return len(self.tasks)
+
+    def reading(self, names: Collection[str]) -> TaskStream:
+        """The same stream with these inputs only: what nobody reads is not even decoded."""
+        tasks = tuple(replace(t, train=t.train.reading(names), test=t.test.reading(names)) for t in self.tasks)
+        return replace(self, spec=self.spec.reading(names), tasks=tasks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def test_no_file_names_a_package_index_or_a_path_of_one_machine() -> None:
 def test_the_configured_hyperparameters_are_the_defaults_of_the_classes() -> None:
     import dataclasses
 
-    from clbench.experiment import import_class
+    from clbench.plugins import import_class
     from clbench.strategy import Strategy, Trainer
 
     for name, path in names("strategy").items():

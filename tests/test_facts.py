@@ -23,7 +23,7 @@ from clbench.strategies.ewc import EWC
 from clbench.strategies.icarl import herd
 from clbench.strategies.si import SI
 from clbench.strategy import Trainer
-from clbench.stream import Batch, TaskView
+from clbench.stream import Batch, Query, TaskView
 
 ACCURACY, FORGETTING = "average_accuracy.gem2017", "forgetting.rwalk2018"
 SPLIT, LABELLED, PERMUTED = "split_digits-v1", "labelled_digits-v1", "permuted_digits-v1"
@@ -78,8 +78,9 @@ def test_the_nearest_exemplar_mean_beats_the_network_head_of_the_same_icarl_mode
     prepare(exp.strategy, exp.make_model, stream, exp.seeds, CPU)
     by_mean = run(exp.strategy, stream, exp.seeds, CPU).accuracy.values[-1].mean()
     model = exp.strategy.model_
+    query = Query(None, tuple(range(10)), ())
     with torch.no_grad():
-        scores = [model.scores(t.test.take(torch.arange(len(t.test))), range(10)) for t in stream.tasks]
+        scores = [model.scores(t.test.take(torch.arange(len(t.test))), query) for t in stream.tasks]
     hits = [(s.argmax(1) == t.test.labels).float().mean().item() for s, t in zip(scores, stream.tasks, strict=True)]
     assert by_mean > np.mean(hits)
 

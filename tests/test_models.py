@@ -27,7 +27,7 @@ from clbench.strategies.lwf import LwF
 from clbench.strategies.naive import Naive
 from clbench.strategies.si import SI
 from clbench.strategy import SGDStrategy, Trainer
-from clbench.stream import ProtocolName, StreamSpec, TaskStream
+from clbench.stream import ProtocolName, Query, StreamSpec, TaskStream
 
 CPU = torch.device("cpu")
 
@@ -40,6 +40,10 @@ def spec(
 
 def inputs(shape: tuple[int, ...], n: int = 4) -> dict[str, torch.Tensor]:
     return {"image": torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))}
+
+
+def asked(*classes: int) -> Query:
+    return Query(None, classes, ())
 
 
 # --- networks
@@ -209,15 +213,15 @@ def test_a_grown_head_survives_saving_and_loading(tmp_path: Path, kind: Any) -> 
 def test_scores_are_minus_infinity_for_classes_without_a_row() -> None:
     model = MLP(spec(shape=(1, 8, 8), n=None), width=16, head_mode="growing")
     x = inputs((1, 8, 8))
-    assert torch.isinf(model.scores(x, (0, 1))).all()
+    assert torch.isinf(model.scores(x, asked(0, 1))).all()
     model.head.observe((5, 2), None)
     saved = {k: v.clone() for k, v in model.state_dict().items()}
-    scores = model.scores(x, (2, 3, 5))
+    scores = model.scores(x, asked(2, 3, 5))
     assert scores.shape == (4, 3)
     assert torch.isinf(scores[:, 1]).all()
     assert torch.equal(scores[:, [2, 0]], model(x))  # rows in the order they arrived
     model.head.observe((3,), None)
-    old = model.scores(x, (2, 3, 5), weights=saved)  # a teacher from before class 3 arrived
+    old = model.scores(x, asked(2, 3, 5), weights=saved)  # a teacher from before class 3 arrived
     assert torch.isinf(old[:, 1]).all()
     assert torch.equal(old[:, 0], scores[:, 0])
 

@@ -20,8 +20,9 @@ from clbench.checks.clause import describe
 from clbench.checks.streams import CPU, TRAINER, fresh_stream, small_model
 from clbench.checks.trace import Trace, answers
 from clbench.data.cache import cache_folder
-from clbench.experiment import import_path, make_strategy
+from clbench.experiment import make_strategy
 from clbench.loop import prepare, train_one
+from clbench.plugins import import_path
 from clbench.seeds import Seeds
 from clbench.state import load_state, save_state
 from clbench.strategy import Strategy, Trainer

@@ -38,6 +38,16 @@ class Display:
         if self._live:
             self._live.stop()
 
+    def filled(self, done: int, total: int) -> None:
+        """Show how far the feature cache is."""
+        if self._live:
+            if self._bar is None:
+                self._bar = self._live.add_task(self.title, total=total, now="")
+            self._live.update(self._bar, completed=done, total=total, now=f"frozen features: {done} of {total}")
+        elif done == total or done * 10 // total > (done - 512) * 10 // total:
+            sys.stderr.write(f"{self.title}: frozen features of {done} of {total} samples\n")
+            sys.stderr.flush()
+
     def started(self, n_tasks: int) -> None:
         """Note the number of tasks."""
         self.n_tasks = n_tasks

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +14,26 @@ from numpy.typing import NDArray
 from clbench.data.cache import Arrays, cached
 from clbench.errors import BadInput, unknown
 
+Modality = Literal["image", "text"]
+
 
 @dataclass(frozen=True)
 class Source:
-    """Labelled images: ``images`` (N, C, H, W) uint8, ``y`` (N,) int64 into ``class_names``.
+    """Labelled samples: ``samples`` uint8, ``y`` (N,) int64 into ``class_names``.
 
-    ``is_test`` (N,) bool where the data have an official split; ``domain`` (N,) int64 into ``domain_names``
+    Images are (N, C, H, W); texts (N, L), UTF-8 bytes padded with zeros. ``is_test`` (N,) bool where the data have an official split; ``domain`` (N,) int64 into ``domain_names``
     where they have domains. ``content`` is the SHA-256 of what was read.
     """
 
     name: str
-    images: NDArray[np.uint8]
+    samples: NDArray[np.uint8]
     y: NDArray[np.int64]
     class_names: tuple[str, ...]
     content: str
     is_test: NDArray[np.bool_] | None = None
     domain: NDArray[np.int64] | None = None
     domain_names: tuple[str, ...] = ()
+    modality: Modality = "image"
 
     def __len__(self) -> int:
         return len(self.y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from clbench.errors import BadInput
 from clbench.models.head import Head, HeadKind, HeadMode
-from clbench.stream import Inputs, StreamSpec
+from clbench.stream import Inputs, Query, StreamSpec
 
 
 class Model(nn.Module, ABC):
@@ -24,6 +24,11 @@ class Model(nn.Module, ABC):
         self.n_features = n_features
         self.head = Head(n_features, spec, head, head_mode)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the inputs that ``features`` reads; the stream hands out no others."""
+        return ("image",)
+
     @abstractmethod
     def features(self, inputs: Inputs) -> Tensor:
         """Features (B, ``n_features``) of a batch."""
@@ -33,20 +38,14 @@ class Model(nn.Module, ABC):
         logits: Tensor = self.head(self.features(inputs))
         return logits
 
-    def scores(
-        self,
-        inputs: Inputs,
-        classes: Sequence[int],
-        task_label: int | None = None,
-        weights: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Logits of the asked classes (B, len(classes)); minus infinity where the head has no row yet.
+    def scores(self, inputs: Inputs, query: Query, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Logits of the asked classes (B, len(query.classes)); minus infinity where the head has no row yet.
 
         ``weights``: a saved ``state_dict`` of this network to answer with, instead of its present one.
         """
         logits = self(inputs) if weights is None else functional_call(self, dict(weights), (inputs,))
         n_rows = logits.shape[1]
-        rows = [row if row < n_rows else -1 for row in self.head.rows(classes, task_label)]
+        rows = [row if row < n_rows else -1 for row in self.head.rows(query.classes, query.task_label)]
         padded = torch.cat([logits, logits.new_full((len(logits), 1), -torch.inf)], dim=1)
         return padded[:, rows]
 
@@ -63,3 +62,12 @@ def image_shape(spec: StreamSpec) -> tuple[int, int, int]:
     if shape is None or len(shape) != 3:
         raise BadInput(f"this model needs images (C, H, W); the scenario gives {dict(spec.inputs)}")
     return shape[0], shape[1], shape[2]
+
+
+def vector_input(spec: StreamSpec) -> str:
+    """The input that a model of plain vectors reads: the backbone's features, else the pixels."""
+    if "features" in spec.inputs:
+        return "features"
+    if spec.modality == "text":
+        raise BadInput("text has to be turned into features: give backbone=tfidf or backbone=minilm")
+    return next(iter(spec.inputs))

@@ -49,4 +49,4 @@ class Independent(SGDStrategy):
             return super().predict(inputs, query)
         self.model_.eval()
         weights = self.models_.get(query.task_label or 0, self.initial_)
-        return self.model_.scores(inputs, query.classes, query.task_label, weights)
+        return self.model_.scores(inputs, query, weights)

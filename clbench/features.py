@@ -1,0 +1,66 @@
+"""Features of a frozen backbone, handed out as ``inputs["features"]`` beside what the backbone itself reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from clbench.backbones import Backbone
+from clbench.backbones.backbone import Filling, extract
+from clbench.stream import Inputs, Rows, Split, TaskStream
+
+
+def with_features(stream: TaskStream, backbone: Backbone, filling: Filling) -> TaskStream:
+    """The stream with ``features`` (and ``tokens`` and ``mask`` instead of ``text``) added to every split.
+
+    Images are handed out in [0, 1], without the card's normalisation: the backbone has its own.
+    Raises ``BadInput`` when backbone and stream do not fit.
+    """
+    backbone.check(stream.spec)
+    raw = backbone.modality
+    parts = [split.inputs[raw] for task in stream.tasks for split in (task.train, task.test)]
+    features = iter(backbone.features(parts, filling))  # type: ignore[arg-type]
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def extended(split: Split) -> Split:
+        inputs: dict[str, Rows] = {**backbone.inputs(split.inputs[raw]), "features": next(features)}  # type: ignore[arg-type]
+        shapes.update({name: tuple(rows.shape[1:]) for name, rows in inputs.items()})
+        return replace(split, inputs=inputs)
+
+    tasks = tuple(replace(task, train=extended(task.train), test=extended(task.test)) for task in stream.tasks)
+    spec = replace(stream.spec, inputs=shapes, backbone=backbone.config())
+    return replace(stream, spec=spec, tasks=tasks)
+
+
+class BranchRows:
+    """What a frozen branch makes of a split, worked out in one go when the first row is asked for."""
+
+    def __init__(self, branch: Callable[[Inputs], Tensor], split: Split, device: torch.device) -> None:
+        self._branch, self._split, self._device = branch, split, device
+        self._features: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+        return tuple(self._all().shape)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Features at these positions."""
+        features = self._all()
+        return features[rows.to(features.device)]
+
+    def _all(self) -> Tensor:
+        if self._features is None:
+            chunks = torch.arange(len(self._split)).split(512)
+            parts = [extract(self._branch, self._split.take(rows), self._device) for rows in chunks]
+            self._features = torch.cat(parts).to(self._device)
+        return self._features
+
+
+def with_branches(split: Split, branches: Mapping[str, Callable[[Inputs], Tensor]], device: torch.device) -> Split:
+    """The split with the features of these branches added to its inputs."""
+    new = {name: BranchRows(branch, split, device) for name, branch in branches.items()}
+    return replace(split, inputs={**split.inputs, **new})
