@@ -16,7 +16,7 @@ import torch
 from clbench.backbones import Backbone, make_backbone
 from clbench.cards import Scenario
 from clbench.compose import GROUPS, Composed, split_override
-from clbench.errors import BadInput, ClbenchError, unknown
+from clbench.errors import BadInput, ClbenchError
 from clbench.models import Model
 from clbench.places import config as configuration
 from clbench.plugins import code_version, construct, import_class, import_path

@@ -35,6 +35,9 @@ def with_features(stream: TaskStream, backbone: Backbone, filling: Filling) -> T
     return replace(stream, spec=spec, tasks=tasks)
 
 
+CHUNK = 512  # samples in memory at once while a branch runs
+
+
 class BranchRows:
     """What a frozen branch makes of a split, worked out in one go when the first row is asked for."""
 
@@ -54,7 +57,7 @@ class BranchRows:
 
     def _all(self) -> Tensor:
         if self._features is None:
-            chunks = torch.arange(len(self._split)).split(512)
+            chunks = torch.split(torch.arange(len(self._split)), CHUNK)
             parts = [extract(self._branch, self._split.take(rows), self._device) for rows in chunks]
             self._features = torch.cat(parts).to(self._device)
         return self._features

@@ -18,7 +18,6 @@ from clbench.models import Model
 from clbench.state import PLAIN, State, freeze, thaw
 from clbench.stream import PROTOCOLS, Batch, Inputs, ProtocolName, Query, Samples, StreamSpec, TaskView
 
-
 Branch = Callable[[Inputs], Tensor]  # (B, ...) inputs to (B, D) features
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clbench.data.sources import Modality
+from clbench.data.sources import Modality as Modality  # part of what a stream is
 from clbench.errors import BadInput, TaskClosedError
 
 ProtocolName = Literal["task-incremental", "domain-incremental", "class-incremental"]

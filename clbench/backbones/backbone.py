@@ -66,7 +66,9 @@ class Backbone(ABC):
     def check_modality(self, spec: StreamSpec) -> None:
         """``BadInput`` when the stream holds another kind of data."""
         if spec.modality != self.modality:
-            raise BadInput(f"backbone {type(self).__name__} reads {self.modality}s; the scenario gives {spec.modality}s")
+            raise BadInput(
+                f"backbone {type(self).__name__} reads {self.modality}s; the scenario gives {spec.modality}s"
+            )
 
 
 class Network(nn.Module, ABC):

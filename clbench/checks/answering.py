@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from clbench.checks.clause import NotApplicable, expect
 from clbench.checks.strategy_case import SEED, StrategyCase
-from clbench.checks.streams import fresh_stream
 from clbench.checks.trace import answers, begin, quiet
 from clbench.evaluate import make_query
 from clbench.state import freeze
@@ -27,8 +26,9 @@ def predict_is_shaped_by_the_query(case: StrategyCase) -> None:
     size = case.subject.cls.group_size
     for n in (size, 2 * size, 9 * size):
         for columns in (case.query, _newest(case)):
-            scores = case.ask(case.inputs(n), columns)
-            wanted = (len(case.inputs(n)["image"]), len(columns.classes))
+            inputs = case.inputs(n)
+            scores = case.ask(inputs, columns)
+            wanted = (len(next(iter(inputs.values()))), len(columns.classes))
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             advice = "return one column for each of query.classes and no others"
             expect(got == wanted, f"scores of shape {wanted}", got, advice)
@@ -76,7 +76,7 @@ def predict_gives_no_nan(case: StrategyCase) -> None:
 def predict_answers_before_it_has_learnt(case: StrategyCase) -> None:
     """Right after setup(), and for classes of tasks still to come, predict() answers without an error or NaN."""
     with quiet():
-        trace = begin(case.subject.make(), fresh_stream(case.protocol), SEED)
+        trace = begin(case.subject.make(), case.stream(), SEED)
         cells = answers(trace.strategy, trace.stream, 0)
     for column, scores in enumerate(cells, start=1):
         nan = bool(torch.isnan(scores).any())

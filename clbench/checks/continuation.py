@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from clbench.checks.clause import describe
-from clbench.checks.streams import CPU, TRAINER, fresh_stream, small_model
+from clbench.checks.streams import CPU, TRAINER, Setting, fresh_stream, small_model
 from clbench.checks.trace import Trace, answers
 from clbench.data.cache import cache_folder
 from clbench.experiment import make_strategy
@@ -26,7 +27,7 @@ from clbench.plugins import import_path
 from clbench.seeds import Seeds
 from clbench.state import load_state, save_state
 from clbench.strategy import Strategy, Trainer
-from clbench.stream import ProtocolName
+from clbench.stream import ProtocolName, TaskStream
 
 FOREIGN = 977  # the child draws initial weights and the like from another seed: loading must replace them all
 TIMEOUT = 600
@@ -34,7 +35,11 @@ CHILD = "import pathlib, sys; from clbench.checks import continuation as c; c.ma
 
 
 def continued(
-    cls: type[Strategy], parameters: Mapping[str, Any], traces: Mapping[ProtocolName, Trace], seeds: Seeds
+    cls: type[Strategy],
+    parameters: Mapping[str, Any],
+    traces: Mapping[ProtocolName, Trace],
+    seeds: Seeds,
+    setting: Setting = "plain",
 ) -> dict[str, list[str]]:
     """Repeat each task of these runs from the state before it, in one new process; complaints by protocol."""
     complaints: dict[str, list[str]] = {protocol: [] for protocol in traces}
@@ -49,6 +54,7 @@ def continued(
             "strategy": {"_target_": import_path(cls), **parameters},
             "protocols": [p for p in traces if not complaints[p]],
             "seeds": asdict(seeds),
+            "setting": setting,
             "started": min(trace.started for trace in traces.values()),
         }
         if not plan["protocols"]:
@@ -86,10 +92,11 @@ def main(folder: Path) -> None:
     plan = json.loads((folder / "plan.json").read_text())
     result = {}
     for protocol in plan["protocols"]:
-        n_tasks = len(fresh_stream(protocol))
+        stream = partial(fresh_stream, protocol, setting=plan["setting"])
+        stream()  # its features are there before files are watched
         make_strategy(_restored(plan["strategy"]), TRAINER)  # imports the strategy's module, which may read files
         fresh_files = _fresh_files_read(plan["started"])
-        result[protocol] = _protocol(folder / protocol, protocol, plan["strategy"], Seeds(**plan["seeds"]), n_tasks)
+        result[protocol] = _protocol(folder / protocol, stream, plan["strategy"], Seeds(**plan["seeds"]))
         files = sorted(f for f in fresh_files if not f.startswith(str(folder.resolve())))
         read = [f"training read {f}, which was written during the run" for f in files[:3]]
         result[protocol] = [*read, *result[protocol]]
@@ -118,21 +125,20 @@ def _fresh_files_read(since: float) -> set[str]:
     return found
 
 
-def _protocol(folder: Path, protocol: ProtocolName, config: dict[str, Any], seeds: Seeds, n_tasks: int) -> list[str]:
+def _protocol(folder: Path, fresh: Callable[[], TaskStream], config: dict[str, Any], seeds: Seeds) -> list[str]:
     """Last task first, so that nothing an earlier task left in the process can help."""
     complaints: list[str] = []
-    for row in range(n_tasks, 0, -1):
+    for row in range(len(fresh()), 0, -1):
         try:
-            complaints += _task(folder, protocol, config, seeds, row)
+            complaints += _task(folder, fresh(), config, seeds, row)
         except Exception as error:  # the plugin is someone else's code
             complaints.append(f"task {row}, from the state after task {row - 1}: {describe(error)}")
     return complaints
 
 
-def _task(folder: Path, protocol: ProtocolName, config: dict[str, Any], seeds: Seeds, row: int) -> list[str]:
-    stream = fresh_stream(protocol)
+def _task(folder: Path, stream: TaskStream, config: dict[str, Any], seeds: Seeds, row: int) -> list[str]:
     strategy = make_strategy(_restored(config), TRAINER)
-    prepare(strategy, small_model, stream, Seeds.of(FOREIGN), CPU)
+    stream = prepare(strategy, small_model, stream, Seeds.of(FOREIGN), CPU)
     strategy.load_state_dict(load_state(folder / f"state{row - 1}"))
     train_one(strategy, stream, row, seeds, CPU)
     if not (folder / f"scores{row}").exists():

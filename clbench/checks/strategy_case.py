@@ -12,13 +12,13 @@ from torch import Tensor
 
 from clbench.checks import continuation
 from clbench.checks.clause import NotApplicable, describe
-from clbench.checks.streams import AT_MOST, ORDER, TRAINER, fresh_stream
+from clbench.checks.streams import AT_MOST, ORDER, SETTINGS, TRAINER, Setting, fresh_stream
 from clbench.checks.trace import Trace, begin, quiet, run, step
 from clbench.errors import BadInput
 from clbench.evaluate import make_query
 from clbench.seeds import Seeds
 from clbench.strategy import Strategy
-from clbench.stream import Inputs, ProtocolName, Query
+from clbench.stream import Inputs, ProtocolName, Query, TaskStream
 
 SEED, OTHER_SEED = Seeds.of(0), Seeds.of(1)
 
@@ -63,10 +63,24 @@ class Subject:
         return self._cases[protocol]
 
     @cached_property
+    def setting(self) -> Setting:
+        """The first of the check settings that the strategy accepts; the plain one if it refuses them all."""
+        for setting in SETTINGS:
+            try:
+                with quiet():
+                    begin(self.make(), fresh_stream(self.protocols[0], setting=setting), SEED)
+            except BadInput:
+                continue
+            except Exception:  # whatever a plugin raises is for a clause to tell
+                break
+            return setting
+        return "plain"
+
+    @cached_property
     def continued(self) -> dict[str, list[str]]:
         """Complaints of the fresh process, by protocol."""
         traces = {p: self.case(p).main for p in self.continued_under if self.case(p).error is None}
-        return continuation.continued(self.cls, self.make().hyperparameters(), traces, SEED)
+        return continuation.continued(self.cls, self.make().hyperparameters(), traces, SEED, self.setting)
 
 
 class StrategyCase:
@@ -76,10 +90,14 @@ class StrategyCase:
         self.subject = subject
         self.protocol = protocol
 
+    def stream(self, label_space: str = "known") -> TaskStream:
+        """A check stream of the protocol, in the strategy's setting."""
+        return fresh_stream(self.protocol, label_space, self.subject.setting)
+
     @cached_property
     def _attempt(self) -> Trace | Exception:
         try:
-            return run(self.subject.make(), fresh_stream(self.protocol), SEED, noise=0)
+            return run(self.subject.make(), self.stream(), SEED, noise=0)
         except Exception as error:  # whatever a plugin raises is for a clause to tell
             return error
 
@@ -99,7 +117,7 @@ class StrategyCase:
 
     def rerun(self, seeds: Seeds, answer: bool = True) -> Trace:
         """Another run of a new instance on the same stream."""
-        return run(self.subject.make(), fresh_stream(self.protocol), seeds, answer)
+        return run(self.subject.make(), self.stream(), seeds, answer)
 
     @cached_property
     def other_seed(self) -> Trace:
@@ -109,7 +127,7 @@ class StrategyCase:
     @cached_property
     def interleaved(self) -> tuple[Trace, Trace]:
         """Two instances of different seeds in one process, taking turns task by task."""
-        streams = fresh_stream(self.protocol), fresh_stream(self.protocol)
+        streams = self.stream(), self.stream()
         with quiet():
             first = begin(self.subject.make(), streams[0], SEED)
             second = begin(self.subject.make(), streams[1], OTHER_SEED)

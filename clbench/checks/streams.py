@@ -4,36 +4,45 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from clbench.backbones.backbone import Filling
 from clbench.cards import Scenario
-from clbench.models import MLP, Model
+from clbench.checks.small_backbone import SmallBackbone
+from clbench.features import with_features
+from clbench.models import MLP, HeadMode, Model, Pretrained
 from clbench.seeds import Seeds
 from clbench.strategy import Trainer
 from clbench.stream import ProtocolName, Split, StreamSpec, TaskStream
 
+Setting = Literal["plain", "transformer", "convolutional"]
+SETTINGS: tuple[Setting, ...] = ("plain", "transformer", "convolutional")
 ORDER: tuple[ProtocolName, ...] = ("class-incremental", "task-incremental", "domain-incremental")
 TRAINER = Trainer(epochs=5, batch_size=16, lr=0.05, momentum=0.9)
 AT_MOST = {"memory": 200, "fit_epochs": 20}  # a memory smaller than the stream has to let go of something
 CPU = torch.device("cpu")
 
 
-def fresh_stream(protocol: ProtocolName, label_space: str = "known") -> TaskStream:
-    """A check stream whose tensors belong to the caller: what a strategy writes into them harms nobody else."""
-    stream = _built(protocol, label_space)
+def fresh_stream(protocol: ProtocolName, label_space: str = "known", setting: Setting = "plain") -> TaskStream:
+    """A check stream whose tensors belong to the caller: what a strategy writes into them harms nobody else.
+
+    ``setting``: ``plain``, or with the features of a small frozen network, for strategies that train that network.
+    """
+    stream = _built(protocol, label_space, setting)
     tasks = (replace(t, train=_copy(t.train), test=_copy(t.test)) for t in stream.tasks)
     return replace(stream, tasks=tuple(tasks))
 
 
 def small_model(spec: StreamSpec) -> Model:
-    """The network of the checks; its head grows where the label space is open."""
-    return MLP(spec, width=64, depth=2, head_mode="sliced" if spec.label_space == "known" else "growing")
+    """The network of the checks: the backbone's where there is one; its head grows where the label space is open."""
+    mode: HeadMode = "sliced" if spec.label_space == "known" else "growing"
+    return Pretrained(spec, head_mode=mode) if spec.backbone else MLP(spec, width=64, depth=2, head_mode=mode)
 
 
 @cache
-def _built(protocol: ProtocolName, label_space: str) -> TaskStream:
+def _built(protocol: ProtocolName, label_space: str, setting: Setting) -> TaskStream:
     rule: dict[str, Any] = {"rule": "permutation" if protocol == "domain-incremental" else "classes"}
     scenario = Scenario(
         name=f"check-{protocol}",
@@ -48,6 +57,8 @@ def _built(protocol: ProtocolName, label_space: str) -> TaskStream:
         **rule,
     )
     stream = scenario.build(Seeds.of(0))
+    if setting != "plain":
+        stream = with_features(stream, SmallBackbone(kind=setting), Filling(CPU))
     tasks = (replace(t, train=t.train.on(CPU), test=t.test.on(CPU)) for t in stream.tasks)
     return replace(stream, tasks=tuple(tasks))
 

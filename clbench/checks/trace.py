@@ -45,8 +45,7 @@ class Trace:
 
 def begin(strategy: Strategy, stream: TaskStream, seeds: Seeds) -> Trace:
     """Set a strategy up for a stream."""
-    prepare(strategy, small_model, stream, seeds, CPU)
-    trace = Trace(strategy, stream)
+    trace = Trace(strategy, prepare(strategy, small_model, stream, seeds, CPU))
     note(trace)
     return trace
 

@@ -7,7 +7,6 @@ import torch
 from clbench.checks.answering import equal
 from clbench.checks.clause import NotApplicable, expect
 from clbench.checks.strategy_case import SEED, StrategyCase
-from clbench.checks.streams import fresh_stream
 from clbench.checks.trace import begin, quiet, run, step
 from clbench.errors import BadInput, TaskClosedError
 from clbench.evaluate import credit, make_query
@@ -24,7 +23,7 @@ def past_tasks_are_closed(case: StrategyCase) -> None:
 
 def training_data_are_left_alone(case: StrategyCase) -> None:
     """Training does not write into the samples or labels it is given."""
-    for given, task in zip(fresh_stream(case.protocol).tasks, case.main.stream.tasks, strict=True):
+    for given, task in zip(case.stream().tasks, case.main.stream.tasks, strict=True):
         rows = torch.arange(len(given.train))
         changed = [k for k, x in given.train.take(rows).items() if not torch.equal(x, task.train.take(rows)[k])]
         changed += [] if torch.equal(given.train.labels, task.train.labels) else ["y"]
@@ -59,7 +58,7 @@ def number_of_tasks_is_not_known(case: StrategyCase) -> None:
     """A stream that ends earlier changes nothing before its end: no strategy knows how many tasks will come."""
     if case.subject.cls.reference:
         raise NotApplicable("a declared reference is told which task is the last")
-    stream = fresh_stream(case.protocol)
+    stream = case.stream()
     shorter = type(stream)(stream.spec, stream.tasks[:-1], stream.fingerprint, stream.augment)
     trace = run(case.subject.make(), shorter, SEED, answer=False)
     for row, state in enumerate(trace.states):
@@ -76,7 +75,7 @@ def classes_may_arrive_with_the_tasks(case: StrategyCase) -> None:
     """With an open label space and a growing head the strategy trains and answers, or refuses with BadInput."""
     if case.protocol == "domain-incremental":
         raise NotApplicable("under domain-incremental all classes are there from the first task")
-    stream = fresh_stream(case.protocol, "open")
+    stream = case.stream("open")
     with quiet():
         try:
             trace = begin(case.subject.make(), stream, SEED)

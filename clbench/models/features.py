@@ -14,7 +14,8 @@ from clbench.stream import Inputs, StreamSpec
 class Features(Model):
     """A frozen backbone's features (without one: the flattened pixels) straight to the head; nothing else is trained.
 
-    Source: the linear probe of Alain and Bengio, Understanding intermediate layers using linear classifier probes, 2016.
+    Source: the linear probe of Alain and Bengio, Understanding intermediate layers using linear classifier probes,
+    ICLR workshop 2017.
     """
 
     def __init__(self, spec: StreamSpec, head: HeadKind = "linear", head_mode: HeadMode = "sliced") -> None:

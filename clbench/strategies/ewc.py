@@ -63,20 +63,18 @@ class EWC(SGDStrategy):
         """Mean squared gradient of the log-likelihood of single training samples."""
         self.model_.eval()
         weights = {k: p.detach() for k, p in self.model_.named_parameters() if p.requires_grad}
-        name = next(iter(task.data.inputs))
 
-        def sample_loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-            logits = functional_call(self.model_, weights, ({name: x[None]},))
+        def sample_loss(weights: dict[str, Tensor], x: dict[str, Tensor], y: Tensor) -> Tensor:
+            logits = functional_call(self.model_, weights, ({name: value[None] for name, value in x.items()},))
             return self.cross_entropy(logits, y[None])
 
         squares = {k: torch.zeros_like(p) for k, p in weights.items()}
         n_samples = 0
         for batch in task.batches(32, phase="fisher"):
-            x, y = batch.raw[name], batch.y
-            gradients = vmap(grad(sample_loss), in_dims=(None, 0, 0))(weights, x, y)
+            gradients = vmap(grad(sample_loss), in_dims=(None, 0, 0))(weights, dict(batch.raw), batch.y)
             for k, g in gradients.items():
                 squares[k] += g.square().sum(0)
-            n_samples += len(y)
+            n_samples += len(batch.y)
             if n_samples >= self.fisher_samples:
                 break
         return {k: s / n_samples for k, s in squares.items()}
