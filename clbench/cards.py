@@ -25,10 +25,13 @@ from clbench.stream import PROTOCOLS, ProtocolName, Split, StreamSpec, Task, Tas
 class Scenario:
     """The recipe of a benchmark: a data set, a split rule, a protocol, and who to thank for it.
 
-    ``data``: the source and its options. ``rule``: classes, permutation, rotation, domain or instances.
-    ``increments``: classes per task where not even. ``class_order``: "seed" or a list. ``subset``: number of
-    training and test rows, balanced by class. ``normalise``: mean and std per channel. ``augment``: ``crop``
-    (padding in pixels) and ``flip``. ``backbone``: the one the card was made for, used where none is asked for.
+    ``data``: the source and its options. ``rule``: classes, groups, permutation, rotation, domain or instances.
+    ``increments``: classes per task where not even, a list or one number. ``class_order``: "seed", "natural", a
+    list, or the seed of NumPy's legacy generator. ``domain_order``: "seed", or the data's own, of domains or groups.
+    ``subset``: number of training and test rows, balanced by class; ``rows: first`` for the first ones instead of
+    the seed's choice. ``normalise``: mean and std per channel. ``augment``: ``crop`` (padding in pixels) or ``scale``
+    and ``ratio`` (random resized crop), and ``flip``. ``backbone``: the one the card was made for, used where none
+    is asked for. ``reported``: published figures. ``obtain``: where to get data that the user has to bring.
     ``fingerprint``: the stream's for seed 0.
     """
 
@@ -42,16 +45,18 @@ class Scenario:
     citation: str
     evaluator: str = "classification"
     test_fraction: float = 0.25
-    increments: list[int] | None = None
+    increments: list[int] | int | None = None
     class_order: Any = "seed"
     domain_order: str | None = None
     max_degrees: float | None = None
-    subset: Mapping[str, int] | None = None
+    subset: Mapping[str, Any] | None = None
     normalise: Mapping[str, list[float]] | None = None
     augment: Mapping[str, Any] | None = None
     label_space: str = "known"
     notes: str = ""
     backbone: str | None = None
+    reported: list[Mapping[str, Any]] | None = None
+    obtain: str | None = None
     fingerprint: str | None = None
 
     @classmethod

@@ -32,24 +32,41 @@ class Plan:
 
 
 def split_rows(source: Source, test_fraction: float, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Mark the test rows: the official ones, else ``test_fraction`` of every class (at least one row each)."""
+    """Mark the test rows: the official ones, else ``test_fraction`` of every class, at least one row in each half.
+
+    Where the source has units, units are dealt out instead of rows.
+    """
     if source.is_test is not None:
         return source.is_test
     if not 0 < test_fraction < 1:
         raise BadInput(f"test_fraction must lie between 0 and 1; got {test_fraction}")
-    is_test = np.zeros(len(source), dtype=bool)
-    for label in range(len(source.class_names)):
-        rows = generator.permutation(np.flatnonzero(source.y == label))
-        is_test[rows[: max(1, round(test_fraction * len(rows)))]] = True
-    return is_test
+    unit = np.arange(len(source)) if source.unit is None else source.unit
+    _, first, member = np.unique(unit, return_index=True, return_inverse=True)
+    is_test = np.zeros(len(first), dtype=bool)
+    for label, name in enumerate(source.class_names):
+        units = generator.permutation(np.flatnonzero(source.y[first] == label))
+        if len(units) < 2:
+            raise BadInput(f"class '{name}' has {len(units)} samples; it needs two, one to train and one to test on")
+        is_test[units[: min(max(1, round(test_fraction * len(units))), len(units) - 1)]] = True
+    return is_test[member]
 
 
 def subset_rows(
-    source: Source, is_test: NDArray[np.bool_], sizes: dict[str, int], generator: np.random.Generator
+    source: Source, is_test: NDArray[np.bool_], subset: dict[str, Any], generator: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Keep ``sizes["train"]`` and ``sizes["test"]`` rows, the same number of every class."""
+    """Keep ``subset["train"]`` and ``subset["test"]`` rows, the same number of every class.
+
+    The seed chooses them; with ``rows: first`` they are the first ones of every class, for all seeds.
+    """
     keep = np.zeros(len(source), dtype=bool)
     n_classes = len(source.class_names)
+    sizes = dict(subset)
+    chosen = sizes.pop("rows", "seed")
+    if chosen not in ("seed", "first"):
+        raise unknown("subset rows", str(chosen), ["seed", "first"])
+    for half in sizes:
+        if half not in ("train", "test"):
+            raise unknown("part of subset", half, ["train", "test", "rows"])
     for half, in_half in (("train", ~is_test), ("test", is_test)):
         if half not in sizes:
             keep |= in_half
@@ -61,28 +78,62 @@ def subset_rows(
             rows = np.flatnonzero(in_half & (source.y == label))
             if len(rows) < per_class:
                 raise BadInput(f"subset {half}: class '{source.class_names[label]}' has only {len(rows)} rows")
-            keep[generator.permutation(rows)[:per_class]] = True
+            keep[(rows if chosen == "first" else generator.permutation(rows))[:per_class]] = True
     return keep
 
 
 def by_class(source: Source, is_test: NDArray[np.bool_], card: RuleCard, generator: np.random.Generator) -> list[Plan]:
-    """Tasks of disjoint classes; the first tasks get one more where the classes do not divide evenly."""
+    """Tasks of disjoint classes; the first tasks get one more where the classes do not divide evenly.
+
+    ``increments``: classes per task as a list, or one number for all tasks but a shorter last one.
+    """
     n_classes = len(source.class_names)
     increments = card.get("increments") or _even(n_classes, int(card["n_tasks"]))
+    if isinstance(increments, int):
+        increments = [min(increments, n_classes - start) for start in range(0, n_classes, max(1, increments))]
     if sum(increments) != n_classes or min(increments) < 1:
         raise BadInput(f"increments {increments} must be positive and sum to the {n_classes} classes of the data")
     if len(increments) != int(card["n_tasks"]):
         raise BadInput(f"increments {increments} are {len(increments)} tasks, but n_tasks is {card['n_tasks']}")
-    order = card.get("class_order", "seed")
-    classes = generator.permutation(n_classes) if order == "seed" else np.array(order)
-    if sorted(classes.tolist()) != list(range(n_classes)):
-        raise BadInput(f"class_order must be 'seed' or a permutation of 0..{n_classes - 1}; got {order}")
+    classes = order_classes(card.get("class_order", "seed"), n_classes, generator)
     plans, start = [], 0
     for number, size in enumerate(increments, start=1):
         inside = np.isin(source.y, classes[start : start + size])
         plans.append(_plan(f"classes {number}", inside, is_test))
         start += size
     return plans
+
+
+def order_classes(order: Any, n_classes: int, generator: np.random.Generator) -> Rows:
+    """The classes in the order of a card: "seed", "natural", a list, or a number.
+
+    A number is the seed of NumPy's legacy generator, as the papers have it: ``numpy.random.seed(1993)``, then
+    ``numpy.random.permutation(n_classes)``.
+    """
+    if order == "seed":
+        return generator.permutation(n_classes)
+    if order == "natural":
+        return np.arange(n_classes)
+    if isinstance(order, int) and not isinstance(order, bool):
+        return np.random.RandomState(order).permutation(n_classes)  # noqa: NPY002
+    classes = np.array(order)
+    if sorted(classes.ravel().tolist()) != list(range(n_classes)):
+        raise BadInput(
+            f"class_order must be 'seed', 'natural', a number or a permutation of 0..{n_classes - 1}; got {order}"
+        )
+    return classes
+
+
+def by_group(source: Source, is_test: NDArray[np.bool_], card: RuleCard, generator: np.random.Generator) -> list[Plan]:
+    """One task per group of classes, in the order of the data or one drawn from the seed (``domain_order: seed``)."""
+    if source.group is None:
+        raise BadInput(f"rule 'groups' needs data whose classes come in groups; '{source.name}' has none")
+    n_groups = len(source.group_names)
+    if int(card["n_tasks"]) != n_groups:
+        raise BadInput(f"n_tasks is {card['n_tasks']}, but the classes come in {n_groups} groups: {source.group_names}")
+    order = generator.permutation(n_groups) if card.get("domain_order") == "seed" else range(n_groups)
+    group = source.group[source.y]
+    return [_plan(source.group_names[g], group == g, is_test) for g in order]
 
 
 def by_permutation(
@@ -142,6 +193,7 @@ RULES: dict[str, Rule] = {
     "permutation": by_permutation,
     "rotation": by_rotation,
     "domain": by_domain,
+    "groups": by_group,
     "instances": by_instances,
 }
 
@@ -152,6 +204,8 @@ def plan_tasks(
     """Apply the card's rule to the kept rows. Raises ``BadInput`` for unknown rules and impossible sizes."""
     if card["rule"] not in RULES:
         raise unknown("split rule", str(card["rule"]), RULES)
+    if source.modality != "image" and card["rule"] in ("permutation", "rotation"):
+        raise BadInput(f"rule '{card['rule']}' changes pixels; '{source.name}' holds {source.modality}s")
     if int(card["n_tasks"]) < 1:
         raise BadInput(f"n_tasks must be at least 1; got {card['n_tasks']}")
     plans = RULES[card["rule"]](source, is_test, card, generator)

@@ -44,3 +44,34 @@ def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
 
     quantile = float(t.ppf((1 + level) / 2, n - 1))
     return Estimate(mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(n), n)
+
+
+def p_value(differences: Sequence[float]) -> float:
+    """Two-sided p of the paired t test that the mean difference is zero; 1 where all are zero, NaN below 3 values.
+
+    >>> round(p_value([1.0, 2.0, 3.0]), 4)
+    0.0742
+    """
+    if len(differences) < MIN_SEEDS or math.isnan(math.fsum(differences)):
+        return math.nan
+    if max(differences) == min(differences):
+        return 1.0 if differences[0] == 0 else 0.0
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(differences, 0.0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction of p values; NaN stays NaN and does not count.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted((p, k) for k, p in enumerate(p_values) if not math.isnan(p))
+    corrected, largest = list(p_values), 0.0
+    for rank, (p, k) in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        corrected[k] = largest
+    return corrected

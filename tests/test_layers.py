@@ -37,7 +37,7 @@ LAYERS = [
     ["store"],
     ["experiment"],
     ["session"],
-    ["leaderboard"],
+    ["leaderboard", "comparison"],
     ["report", "report.*"],
     ["checks", "checks.*"],
     ["cli", "cli.*", "__main__"],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import clbench
+from clbench.cli.study import compared, load_study
 from clbench.report import write_report
 from clbench.store import Store
 
@@ -29,6 +30,9 @@ def test_rebuilding_a_committed_report_changes_no_byte(folder: Path, tmp_path: P
     assert not list((folder / "records").rglob("*.npz"))
     for name in ("leaderboard.md", "leaderboard.json", "leaderboard.html"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+    study = load_study(folder.name)
+    if study.comparisons:
+        assert compared(study, reading.records) == (folder / "comparisons.md").read_text(encoding="utf-8")
 
 
 def test_the_smallest_cell_of_the_main_study_comes_out_again(tmp_path: Path) -> None:

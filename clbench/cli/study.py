@@ -30,6 +30,7 @@ class Study:
     cpu_minutes: float
     jobs: int
     sweeps: list[list[str]]
+    comparisons: list[dict[str, Any]]
 
     def runs(self) -> list[list[str]]:
         """The overrides of every run, each once."""
@@ -38,7 +39,7 @@ class Study:
 
 def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, fresh: bool, dry: bool) -> int:
     """Run what is missing of a study, then write its report. Exit code 1 when a run failed."""
-    study = _load(name)
+    study = load_study(name)
     out = out or Path("reports") / study.name
     store = Store(records / study.name)
     store.check_writable()
@@ -65,17 +66,28 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
 
     write_report(out / "records", out)
     _say(f"report: {out / 'leaderboard.html'} (and .md, .json)")
+    if study.comparisons:
+        (out / "comparisons.md").write_text(compared(study, finished), encoding="utf-8", newline="\n")
+        _say(f"paired differences: {out / 'comparisons.md'}")
     return 1 if failed else 0
 
 
-def _load(name: str) -> Study:
+def compared(study: Study, records: list[Record]) -> str:
+    """The page of paired differences that a study asks for."""
+    from clbench.comparison import Comparison, to_markdown
+
+    return to_markdown(study.purpose, [Comparison.from_config(c) for c in study.comparisons], records)
+
+
+def load_study(name: str) -> Study:
     """A shipped study by name, or one's own by the path of its YAML file."""
     own = name.endswith((".yaml", ".yml"))
     data = read_yaml(Path(name)) if own else config("study", name)
     try:
         sweeps = [[str(override) for override in sweep] for sweep in data["sweeps"]]
         label = Path(name).stem if own else name
-        return Study(label, str(data["purpose"]), float(data["cpu_minutes"]), int(data["jobs"]), sweeps)
+        asked = list(data.get("comparisons", []))
+        return Study(label, str(data["purpose"]), float(data["cpu_minutes"]), int(data["jobs"]), sweeps, asked)
     except (KeyError, TypeError, ValueError) as error:
         missing = [key for key in ("purpose", "cpu_minutes", "jobs", "sweeps") if key not in data]
         what = f"lacks: {', '.join(missing)}" if missing else str(error)

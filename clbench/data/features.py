@@ -1,7 +1,8 @@
 """The feature cache: what a frozen network makes of a source, computed once and memory-mapped ever after.
 
-An entry is a folder named by the hash of its key: ``features.npy`` (N, D) float32, and ``entry.json`` with the key
-and the checksum of every finished chunk. Chunks are computed whole, so a sample's features do not depend on who asks.
+An entry is a folder named by the hash of its key. It appears in one step with its three files: ``key.json``,
+``features.npy`` (N, D) and ``checksums.npy``, a number for every chunk of rows, 0 until the chunk is finished.
+Chunks are computed whole, so a sample's features do not depend on who asks.
 """
 
 from __future__ import annotations
@@ -12,101 +13,191 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from clbench.data.cache import cache_folder
 from clbench.errors import BadInput
 
 CHUNK = 128  # rows computed, checked and repaired together
-ARRAY, ENTRY = "features.npy", "entry.json"
+KEY, FEATURES, CHECKSUMS = "key.json", "features.npy", "checksums.npy"
+Compute = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+Report = Callable[[int, int], None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Entry:
-    """One entry of the cache; ``chunks`` maps each finished chunk to the checksum of its bytes."""
+    """One entry of the cache: its key, ``features`` (N, D) and ``checksums`` (chunks,), both mapped for reading."""
 
     folder: Path
     key: dict[str, Any]
-    n_rows: int
-    chunks: dict[int, int] = field(default_factory=dict)
+    features: np.memmap[Any, np.dtype[np.float32]]
+    checksums: np.memmap[Any, np.dtype[np.uint64]]
 
     @classmethod
     def read(cls, folder: Path) -> Entry | None:
         """The entry in a folder; None where there is none that can be read."""
         try:
-            saved = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
-            chunks = {int(k): int(v) for k, v in saved["chunks"].items()}
-            return cls(folder, dict(saved["key"]), int(saved["n_rows"]), chunks)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            key = json.loads((folder / KEY).read_text(encoding="utf-8"))
+            features, checksums = (np.load(folder / name, mmap_mode="r") for name in (FEATURES, CHECKSUMS))
+        except Exception:  # whatever numpy makes of damaged bytes
             return None
-
-    def write(self) -> None:
-        """Replace ``entry.json`` in one step."""
-        draft = self.folder / f".{ENTRY}.{os.getpid()}"
-        draft.write_text(json.dumps({"key": self.key, "n_rows": self.n_rows, "chunks": self.chunks}), encoding="utf-8")
-        draft.replace(self.folder / ENTRY)
-
-    def array(self, mode: str = "r") -> NDArray[np.float32]:
-        """The features (N, D), memory-mapped; rows of chunks that are not finished hold nothing."""
-        return np.load(self.folder / ARRAY, mmap_mode=mode)  # type: ignore[arg-type,no-any-return]
+        sound = (
+            isinstance(key, dict)
+            and folder.name == name_of(key)
+            and (features.ndim, features.dtype, features.flags.c_contiguous) == (2, np.float32, True)
+            and (checksums.shape, checksums.dtype) == ((-(-len(features) // CHUNK),), np.uint64)
+        )
+        return cls(folder, key, features, checksums) if sound else None
 
     def rows(self, chunk: int) -> slice:
         """The rows of a chunk."""
-        return slice(chunk * CHUNK, min((chunk + 1) * CHUNK, self.n_rows))
-
-    def damaged(self, chunks: Iterable[int] | None = None) -> list[int]:
-        """Those of the finished chunks (or of these) whose bytes are not what was written."""
-        asked = sorted(self.chunks if chunks is None else self.chunks.keys() & set(chunks))
-        if not asked:
-            return []
-        try:
-            array = self.array()
-        except (OSError, ValueError):
-            return asked
-        if array.ndim != 2 or len(array) != self.n_rows or array.dtype != np.float32:
-            return asked
-        return [c for c in asked if zlib.crc32(np.ascontiguousarray(array[self.rows(c)])) != self.chunks[c]]
+        return slice(chunk * CHUNK, min((chunk + 1) * CHUNK, len(self.features)))
 
     @property
-    def n_bytes(self) -> int:
-        """Bytes on disk."""
-        return sum(p.stat().st_blocks * 512 for p in self.folder.glob("*") if p.is_file())
+    def finished(self) -> NDArray[np.int64]:
+        """The chunks that have been computed."""
+        return np.flatnonzero(self.checksums)
+
+    def damaged(self, chunks: Iterable[int]) -> list[int]:
+        """Those of these chunks whose bytes are not what was computed; an unfinished one is not damaged."""
+        sums = {c: int(self.checksums[c]) for c in chunks}
+        return [c for c, expected in sums.items() if expected and expected != _checksum(self.features[self.rows(c)])]
+
+    def store(self, chunk: int, features: NDArray[np.float32]) -> None:
+        """Write a chunk, then its checksum: whoever is killed in between has not finished it."""
+        _overwrite(self.folder / FEATURES, self.features, chunk * CHUNK, features)
+        _overwrite(self.folder / CHECKSUMS, self.checksums, chunk, np.array([_checksum(features)], np.uint64))
+
+    def forget(self, chunk: int) -> None:
+        """Count a chunk as unfinished, so that the next run computes it."""
+        _overwrite(self.folder / CHECKSUMS, self.checksums, chunk, np.zeros(1, np.uint64))
 
 
 def stored_features(
     key: Mapping[str, Any],
     n_rows: int,
     needed: Iterable[NDArray[np.int64]],
-    compute: Callable[[Tensor], Tensor],
-    progress: Callable[[int, int], None] | None = None,
+    compute: Compute,
+    progress: Report | None = None,
 ) -> NDArray[np.float32]:
     """The features (n_rows, D) under ``key``, with at least the ``needed`` rows worked out; a read-only memory map.
 
     ``compute`` takes rows and returns their features (n, D). A process that is killed loses the chunk at hand; of two
-    that need the same rows one computes them while the other waits; a damaged chunk is computed again.
-    Raises ``BadInput`` when the cache folder cannot be written.
+    that need the same rows one computes them while the other waits; a damaged chunk is computed again. Where nothing
+    is missing nothing is written. Raises ``BadInput`` when the cache folder cannot be written.
     """
-    from filelock import FileLock
+    folder = features_folder() / name_of(key)
+    wanted = np.unique(np.concatenate([np.unique(rows // CHUNK) for rows in needed])).tolist()
+    entry = _fitting(folder, n_rows)
+    if entry is None or _missing(entry, wanted):
+        with _locked(folder, lambda: _report_other(folder, n_rows, wanted, progress)):
+            entry = _fill(folder, key, n_rows, wanted, compute, progress)
+    with suppress(OSError):  # a cache that can only be read
+        os.utime(entry.folder / KEY)  # when it was last used, for `clbench cache`
+    return entry.features
 
-    folder = _folder() / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    wanted = sorted({int(c) for rows in needed for c in np.unique(rows // CHUNK)})
-    try:
+
+def _fill(
+    folder: Path, key: Mapping[str, Any], n_rows: int, wanted: list[int], compute: Compute, progress: Report | None
+) -> Entry:
+    """The entry with every wanted chunk in it."""
+    entry = _fitting(folder, n_rows)
+    missing = wanted if entry is None else _missing(entry, wanted)
+    total = _n_rows(wanted, n_rows)
+    done = total - _n_rows(missing, n_rows)
+    for chunk in missing:
+        fresh = compute(np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, n_rows))).astype(np.float32)
+        with _writing():
+            if entry is None or entry.features.shape[1] != fresh.shape[1]:
+                entry = _create(folder, key, (n_rows, fresh.shape[1]))
+            entry.store(chunk, fresh)
+        done += len(fresh)
+        if progress:
+            progress(done, total)
+    assert entry is not None  # a backbone is never asked for no rows at all
+    return entry
+
+
+def _report_other(folder: Path, n_rows: int, wanted: list[int], progress: Report | None) -> None:
+    """Report how far the process is that this one waits for."""
+    entry = _fitting(folder, n_rows)
+    if progress and entry is not None:
+        progress(_n_rows([c for c in wanted if entry.checksums[c]], n_rows), _n_rows(wanted, n_rows))
+
+
+def _missing(entry: Entry, wanted: list[int]) -> list[int]:
+    """Those of the wanted chunks that are unfinished or damaged."""
+    damaged = set(entry.damaged(wanted))
+    return [c for c in wanted if c in damaged or not entry.checksums[c]]
+
+
+def _fitting(folder: Path, n_rows: int) -> Entry | None:
+    entry = Entry.read(folder)
+    return entry if entry is not None and len(entry.features) == n_rows else None
+
+
+def _create(folder: Path, key: Mapping[str, Any], shape: tuple[int, int]) -> Entry:
+    """An empty entry in place of whatever is there; a process that has that mapped keeps it."""
+    draft = folder.with_name(f".draft-{folder.name}")  # what a killed process left of it is in nobody's use
+    for stale in (draft, folder):
+        shutil.rmtree(stale, ignore_errors=True)
+    draft.mkdir()
+    n_chunks = -(-shape[0] // CHUNK)
+    np.lib.format.open_memmap(draft / FEATURES, mode="w+", dtype=np.float32, shape=shape)
+    np.lib.format.open_memmap(draft / CHECKSUMS, mode="w+", dtype=np.uint64, shape=(n_chunks,))
+    (draft / KEY).write_text(json.dumps(key, sort_keys=True), encoding="utf-8")
+    draft.replace(folder)
+    entry = Entry.read(folder)
+    if entry is None:
+        raise OSError(f"'{folder}' cannot be read back")
+    return entry
+
+
+def _overwrite(path: Path, mapped: np.memmap[Any, Any], start: int, rows: NDArray[Any]) -> None:
+    """Replace rows of an array's file; not through a map, where a full disk would kill the process."""
+    with path.open("r+b") as file:
+        file.seek(mapped.offset + start * mapped.strides[0])
+        file.write(np.ascontiguousarray(rows).data)
+
+
+def _checksum(features: NDArray[np.float32]) -> int:
+    """Never 0, which stands for an unfinished chunk."""
+    return (1 << 32) + zlib.crc32(np.ascontiguousarray(features).data)
+
+
+def _n_rows(chunks: list[int], n_rows: int) -> int:
+    return sum(min(CHUNK, n_rows - c * CHUNK) for c in chunks)
+
+
+@contextmanager
+def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Be the only process that writes this entry; ``waiting`` is called every second until then."""
+    from filelock import FileLock, Timeout
+
+    with _writing():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            entry = Entry.read(folder) or Entry(folder, dict(key), n_rows)
-            for chunk in entry.damaged(wanted):
-                del entry.chunks[chunk]
-            missing = [c for c in wanted if c not in entry.chunks]
-            if missing:
-                _fill(entry, missing, compute, progress)
-            return entry.array()
+        lock = FileLock(f"{folder}.lock")
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=1)
+            except Timeout:
+                waiting()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise BadInput(
             f"the cache folder '{cache_folder()}' cannot be written: {error.strerror or error}\n"
@@ -114,56 +205,11 @@ def stored_features(
         ) from error
 
 
-def _fill(
-    entry: Entry,
-    missing: list[int],
-    compute: Callable[[Tensor], Tensor],
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    entry.folder.mkdir(exist_ok=True)
-    array: NDArray[np.float32] | None = None
-    total = sum(entry.rows(c).stop - entry.rows(c).start for c in missing)
-    done = 0
-    for chunk in missing:
-        rows = entry.rows(chunk)
-        fresh = compute(torch.arange(rows.start, rows.stop)).numpy().astype(np.float32)
-        if array is None:
-            array = _open(entry, fresh.shape[1])
-        array[rows] = fresh
-        array.flush()  # type: ignore[attr-defined]
-        entry.chunks[chunk] = zlib.crc32(np.ascontiguousarray(fresh))
-        entry.write()
-        done += len(fresh)
-        if progress:
-            progress(done, total)
+def name_of(key: Mapping[str, Any]) -> str:
+    """The name of the entry with this key: a hash of it."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _open(entry: Entry, n_features: int) -> NDArray[np.float32]:
-    """The array for writing; a new one where there is none of this shape."""
-    shape = (entry.n_rows, n_features)
-    try:
-        array = entry.array("r+")
-        if array.shape == shape and array.dtype == np.float32:
-            return array
-    except (OSError, ValueError):
-        pass
-    entry.chunks.clear()
-    (entry.folder / ARRAY).unlink(missing_ok=True)  # a process that has the old one mapped keeps it
-    return np.lib.format.open_memmap(entry.folder / ARRAY, mode="w+", dtype=np.float32, shape=shape)
-
-
-def entries() -> Iterator[Entry]:
-    """All entries of the cache that can be read, by name."""
-    for folder in sorted(_folder().glob("*")):
-        if folder.is_dir() and (entry := Entry.read(folder)) is not None:
-            yield entry
-
-
-def remove(folder: Path) -> None:
-    """Delete an entry."""
-    shutil.rmtree(folder, ignore_errors=True)
-    Path(f"{folder}.lock").unlink(missing_ok=True)
-
-
-def _folder() -> Path:
+def features_folder() -> Path:
+    """The folder of all entries."""
     return cache_folder() / "features"

@@ -45,7 +45,10 @@ def read_images(data_dir: Path, path: str, *, layout: str, size: int | None, gre
         raise DataMissing(f"{root} holds one class only ('{classes[0]}'); a class is a folder, and two are needed")
     key = hashlib.sha256(json.dumps([FORMAT, str(root), stamp, layout, size, grey]).encode()).hexdigest()[:32]
     arrays = cached(key, lambda: _decode(names, read, size, grey))
-    return _assemble(path, layout, names, classes, arrays["images"], arrays["content"].tobytes().hex())
+    content = arrays["content"].tobytes().hex()
+    if size is not None:  # the same files at another size are other data
+        content = hashlib.sha256(f"{content}|{size}".encode()).hexdigest()
+    return _assemble(path, layout, names, classes, arrays["images"], content)
 
 
 def _assemble(

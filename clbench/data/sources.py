@@ -21,8 +21,10 @@ Modality = Literal["image", "text"]
 class Source:
     """Labelled samples: ``samples`` uint8, ``y`` (N,) int64 into ``class_names``.
 
-    Images are (N, C, H, W); texts (N, L), UTF-8 bytes padded with zeros. ``is_test`` (N,) bool where the data have an official split; ``domain`` (N,) int64 into ``domain_names``
-    where they have domains. ``content`` is the SHA-256 of what was read.
+    Images are (N, C, H, W); texts (N, L), UTF-8 bytes padded with zeros. ``content`` is the SHA-256 of what was read.
+    Where the data have them: ``is_test`` (N,) bool, the official split; ``domain`` (N,) int64 into ``domain_names``;
+    ``group`` (C,) int64 of each class into ``group_names``; ``unit`` (N,) int64, samples that are never split up
+    between training and test.
     """
 
     name: str
@@ -34,6 +36,9 @@ class Source:
     domain: NDArray[np.int64] | None = None
     domain_names: tuple[str, ...] = ()
     modality: Modality = "image"
+    group: NDArray[np.int64] | None = None
+    group_names: tuple[str, ...] = ()
+    unit: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)

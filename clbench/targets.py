@@ -1,0 +1,169 @@
+"""Semantic targets: a unit vector per class, made of its name by a text encoder, once, and kept in tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from clbench.backbones import make_backbone
+from clbench.data.cache import cache_folder
+from clbench.errors import BadInput
+from clbench.places import config, shipped
+
+
+class EncoderMissing(BadInput):
+    """Names that are in no stored table, and no text encoder to make their rows."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows (C, d) of the names of classes, made with one template and one encoder (``weights``: its SHA-256)."""
+
+    names: tuple[str, ...]
+    template: str
+    encoder: str
+    weights: str
+    rows: Tensor
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the rows and of what they are."""
+        what = json.dumps([self.names, self.template, self.encoder, self.weights, list(self.rows.shape)])
+        return hashlib.sha256(what.encode() + self.rows.contiguous().numpy().tobytes()).hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Write the table in one step; ``BadInput`` when the file cannot be written."""
+        from safetensors.torch import save_file
+
+        about = {"names": json.dumps(self.names), "template": self.template, "encoder": self.encoder}
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = {"rows": self.rows.contiguous()}
+            save_file(rows, draft, metadata={**about, "weights": self.weights, "sha256": self.checksum})
+            draft.replace(path)
+        except OSError as error:
+            raise BadInput(f"the table of targets '{path}' cannot be written: {error.strerror or error}") from error
+
+
+def read_table(path: Path) -> Table:
+    """Read a table and verify its checksum; ``BadInput`` when it is damaged."""
+    stat = path.stat()
+    return _read(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _read(path: Path, size: int, changed: int) -> Table:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+            names = tuple(json.loads(about["names"]))
+            table = Table(names, about["template"], about["encoder"], about["weights"], file.get_tensor("rows"))
+        sound = table.checksum == about["sha256"] and len(names) == len(table.rows)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise BadInput(f"'{path}' is not a readable table of targets: {error}\n  {_MAKE_ANEW}") from error
+    if not sound:
+        raise BadInput(f"the table of targets '{path}' is damaged: its checksum is not that of its rows\n  {_MAKE_ANEW}")
+    return table
+
+
+_MAKE_ANEW = "delete it and make it again: clbench targets CARD --out FILE"
+
+
+def semantic_rows(names: Sequence[str], encoder: str = "minilm", template: str = "{}") -> Tensor:
+    """Unit rows (C, d), float32, of the names of classes, underscores read as spaces.
+
+    ``encoder``: the configuration of a text encoder in ``conf/backbone``. Rows come out of the shipped tables, then of
+    the cache folder's, and only for names in neither from the encoder, whose rows the cache keeps.
+    Raises ``BadInput`` for empty and for equal names, ``EncoderMissing`` where the encoder is needed and not there.
+
+    Source: Ni et al., Enhancing Visual Continual Learning with Language-Guided Supervision, CVPR 2024 (one frozen
+    target per class from a language model).
+    """
+    check_names(names)
+    known = {name: row for table in _tables(encoder, template) for name, row in zip(table.names, table.rows, strict=True)}
+    if missing := [name for name in names if name not in known]:
+        made = make_table(missing, encoder, template)
+        extend(made, cache_folder() / "targets" / f"{table_name(encoder, template)}.safetensors")
+        known.update(zip(made.names, made.rows, strict=True))
+    return torch.stack([known[name] for name in names])
+
+
+def check_names(names: Sequence[str]) -> None:
+    """``BadInput`` for an empty name, and for two that read the same."""
+    plain = [_plain(name) for name in names]
+    if not all(plain):
+        raise BadInput(f"class {plain.index('')} has an empty name; a language head needs a name of every class")
+    twice = sorted({name for name in plain if plain.count(name) > 1})
+    if twice:
+        raise BadInput(f"two classes have the same name '{twice[0]}'; a language head tells classes apart by name")
+
+
+def make_table(names: Sequence[str], encoder: str, template: str) -> Table:
+    """Run the encoder over names; each is encoded by itself, so that its row depends on nothing else."""
+    from clbench.backbones.text_encoder import TextEncoder
+
+    backbone = make_backbone(config("backbone", encoder))
+    if not isinstance(backbone, TextEncoder):
+        raise BadInput(f"targets.encoder names a text encoder of conf/backbone, e.g. minilm; '{encoder}' is none")
+    try:
+        backbone.check_files()
+    except BadInput as error:
+        raise EncoderMissing(
+            f"no stored target of class '{names[0]}' (encoder {encoder}, template '{template}'), and its encoder "
+            f"cannot be run: {error}"
+        ) from error
+    if template.count("{}") != 1:
+        raise BadInput(f"targets.template has one {{}} where the name goes, e.g. 'a photo of a {{}}'; got '{template}'")
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # building a network draws weights
+        network = backbone.network().eval()
+        rows = []
+        for name in names:
+            tokens, mask = backbone.tokenize([template.replace("{}", _plain(name))])
+            rows.append(network({"tokens": tokens, "mask": mask})[0])
+    unit = torch.nn.functional.normalize(torch.stack(rows).float(), dim=1)
+    return Table(tuple(names), template, encoder, backbone.weights_hash(), unit)
+
+
+def extend(made: Table, path: Path) -> None:
+    """Put rows into the table at ``path``, which is begun anew where it was made with other weights or template."""
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            old = read_table(path) if path.exists() else made
+            whole = dict(zip(made.names, made.rows, strict=True))
+            if (old.template, old.encoder, old.weights) == (made.template, made.encoder, made.weights):
+                whole |= dict(zip(old.names, old.rows, strict=True))
+            names = tuple(sorted(whole))
+            rows = torch.stack([whole[name] for name in names])
+            Table(names, made.template, made.encoder, made.weights, rows).write(path)
+    except OSError as error:
+        raise BadInput(f"the table of targets '{path}' cannot be written: {error.strerror or error}") from error
+
+
+def table_name(encoder: str, template: str) -> str:
+    """The file a table is kept in: the encoder's name, and a hash of the template unless it is the bare name."""
+    return encoder if template == "{}" else f"{encoder}-{hashlib.sha256(template.encode()).hexdigest()[:8]}"
+
+
+def _tables(encoder: str, template: str) -> list[Table]:
+    """The stored tables for these, the shipped ones last: what is shipped counts."""
+    folders = (cache_folder() / "targets", shipped("scenarios") / "targets")
+    tables = [read_table(path) for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    return [t for t in tables if (t.encoder, t.template) == (encoder, template)]
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").split())

@@ -1,0 +1,80 @@
+"""Paired differences between entries, from records alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from clbench.comparison import Comparison, to_markdown
+from clbench.errors import BadInput
+from clbench.metrics import metric
+from clbench.statistics import holm, p_value
+from tests.toy_records import several, toy_record
+
+ACCURACY = "average_accuracy.gem2017"
+PAIR = {"title": "Replay minus naive", "of": {"strategy": "rep*"}, "against": {"strategy": "naive"}}
+
+
+def noisy(strategy: str, finals: list[float]) -> list:  # type: ignore[type-arg]
+    return [toy_record(strategy, seed, final) for seed, final in enumerate(finals)]
+
+
+def test_differences_are_paired_by_seed_and_agree_with_scipy() -> None:
+    first, second = noisy("replay", [0.61, 0.55, 0.66, 0.58]), noisy("naive", [0.33, 0.21, 0.36, 0.30])
+    value = metric(ACCURACY)
+    gaps = [value(a.matrix()) - value(b.matrix()) for a, b in zip(first, second, strict=True)]
+    found = {d.metric: d for d in Comparison.from_config(PAIR).differences([*reversed(first), *second])}
+    assert found[ACCURACY].estimate.mean == pytest.approx(np.mean(gaps), abs=1e-12)
+    interval = stats.t.interval(0.95, 3, np.mean(gaps), stats.sem(gaps))
+    assert found[ACCURACY].estimate.half_width == pytest.approx((interval[1] - interval[0]) / 2, abs=1e-12)
+    raw = stats.ttest_rel([value(a.matrix()) for a in first], [value(b.matrix()) for b in second]).pvalue
+    assert p_value(gaps) == pytest.approx(raw, rel=1e-9)
+    assert found[ACCURACY].p >= raw
+    assert found[ACCURACY].separated
+
+
+def test_only_seeds_that_both_sides_have_count() -> None:
+    (found, _) = Comparison.from_config(PAIR).differences([*several("replay", 0.6, 5), *several("naive", 0.2, 3)])
+    assert found.estimate.n == 3
+
+
+def test_fewer_than_three_seeds_give_neither_interval_nor_verdict() -> None:
+    rows = Comparison.from_config(PAIR).differences([*several("replay", 0.6, 2), *several("naive", 0.2, 2)])
+    assert all(math.isnan(row.estimate.half_width) and math.isnan(row.p) and not row.separated for row in rows)
+
+
+def test_entries_are_compared_within_a_scenario_and_a_model_only() -> None:
+    elsewhere = several("naive", 0.2, scenario="other-v1")
+    assert Comparison.from_config(PAIR).differences([*several("replay", 0.6), *elsewhere]) == []
+    other_model = several("naive", 0.2, names={"model": "cnn"})
+    assert Comparison.from_config(PAIR).differences([*several("replay", 0.6), *other_model]) == []
+
+
+def test_holm_agrees_with_a_direct_computation_and_never_lowers_a_p_value() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        ps = generator.random(7) ** 3
+        order = np.argsort(ps)
+        direct = np.empty(7)
+        direct[order] = np.minimum(1, np.maximum.accumulate(ps[order] * np.arange(7, 0, -1)))
+        assert holm(list(ps)) == pytest.approx(direct)
+        assert np.all(np.array(holm(list(ps))) >= ps)
+    assert math.isnan(holm([0.01, math.nan])[1]) and holm([0.01, math.nan])[0] == 0.01
+
+
+def test_the_page_says_how_many_are_separated_and_is_the_same_for_records_in_any_order() -> None:
+    records = [*noisy("replay", [0.61, 0.55, 0.66]), *noisy("naive", [0.33, 0.21, 0.36])]
+    asked = [Comparison.from_config(PAIR)]
+    page = to_markdown("A purpose.", asked, records)
+    assert page == to_markdown("A purpose.", asked, records[::-1])
+    assert "replay − naive" in page and "2 of 2 differences are separated." in page
+
+
+def test_a_comparison_by_an_unknown_label_is_refused() -> None:
+    with pytest.raises(BadInput, match="got 'stratgy'"):
+        Comparison.from_config({**PAIR, "of": {"stratgy": "x"}})
+    with pytest.raises(BadInput, match="needs title, of and against"):
+        Comparison.from_config({"of": {}})
