@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from clbench.data import Source, load_source
-from clbench.data.rows import ArrayRows, CropFlip, ImageRows
-from clbench.errors import BadInput, unknown
+from clbench.data.files import ImageFiles
+from clbench.data.rows import ArrayRows, CropFlip, FileRows, ImageRows, ResizedCrop
+from clbench.errors import BadInput, DataMissing, unknown
 from clbench.generators import Plan, plan_tasks, split_rows, subset_rows
 from clbench.seeds import Seeds
-from clbench.stream import PROTOCOLS, ProtocolName, Split, StreamSpec, Task, TaskStream
+from clbench.stream import PROTOCOLS, Augment, ProtocolName, Split, StreamSpec, Task, TaskStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class Scenario:
 
     def build(self, seeds: Seeds, data_dir: Path = Path("data")) -> TaskStream:
         """Make the stream for these seeds. Raises ``BadInput`` or ``DataMissing`` before any work is lost."""
-        source = load_source(dict(self.data), data_dir)
+        source = self._load(data_dir)
         rows = seeds.generator("split", "rows")
         is_test = split_rows(source, self.test_fraction, rows)
         keep = subset_rows(source, is_test, dict(self.subset or {}), rows)
@@ -86,7 +87,17 @@ class Scenario:
         plans = plan_tasks(source, is_test, keep, card, seeds.generator(rule_stream, self.rule))
         return self._stream(source, plans)
 
+    def _load(self, data_dir: Path) -> Source:
+        try:
+            return load_source(dict(self.data), data_dir)
+        except DataMissing as error:
+            if self.obtain is None:
+                raise
+            raise DataMissing(f"{error}\n  {self.obtain.strip()}") from error
+
     def _stream(self, source: Source, plans: list[Plan]) -> TaskStream:
+        if source.modality != "image" and (self.normalise or self.augment):
+            raise BadInput(f"normalise and augment are for images; the data of '{self.name}' are {source.modality}s")
         mean, std = self._normalisation(source.samples.shape[1] if source.modality == "image" else 1)
         tasks = []
         for index, plan in enumerate(plans, start=1):
@@ -118,8 +129,7 @@ class Scenario:
             source.modality,
             source.class_names if known else None,
         )
-        augment = CropFlip(int(self.augment.get("crop", 0)), bool(self.augment.get("flip"))) if self.augment else None
-        return TaskStream(spec, tuple(tasks), whole[:32], augment)
+        return TaskStream(spec, tuple(tasks), whole[:32], _augmentation(self.augment) if self.augment else None)
 
     def _normalisation(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         given = self.normalise or {"mean": [0.0], "std": [1.0]}
@@ -127,6 +137,21 @@ class Scenario:
         if len(mean) != len(std) or len(mean) not in (1, channels):
             raise BadInput(f"normalise needs one mean and std, or one per channel ({channels}); got {given}")
         return mean, std
+
+
+def _augmentation(options: Mapping[str, Any]) -> Augment:
+    """The augmentation that a card describes."""
+    for key in options:
+        if key not in ("crop", "scale", "ratio", "flip"):
+            raise unknown("augmentation", key, ["crop", "scale", "ratio", "flip"])
+    flip = bool(options.get("flip"))
+    if "scale" not in options:
+        return CropFlip(int(options.get("crop", 0)), flip)
+    low, high = map(float, options["scale"])
+    narrow, wide = map(float, options.get("ratio", (3 / 4, 4 / 3)))
+    if not (0 < low <= high <= 1 and 0 < narrow <= wide) or "crop" in options:
+        raise BadInput(f"augment takes crop, or scale within (0, 1] with a positive ratio; got {dict(options)}")
+    return ResizedCrop((low, high), (narrow, wide), flip)
 
 
 REQUIRED = frozenset({"name", "summary", "data", "rule", "n_tasks", "protocol", "licence", "citation"})
@@ -138,14 +163,15 @@ def _half(
     samples, picked, content = source.samples, rows, source.content
     y = torch.from_numpy(source.y[rows])
     if source.modality == "text":
-        return Split({"text": ArrayRows(samples, rows, content)}, y, rows)
+        return Split({"text": ArrayRows(np.asarray(samples), rows, content)}, y, rows)
     if plan.degrees:
         from scipy.ndimage import rotate
 
         turned = rotate(np.asarray(samples[rows]), plan.degrees, axes=(2, 3), reshape=False, order=1, mode="constant")
         samples, picked = turned, np.arange(len(rows))
         content = hashlib.sha256(f"{content}|{plan.degrees!r}|".encode() + rows.astype("<i8").tobytes()).hexdigest()
-    return Split({"image": ImageRows(samples, picked, mean, std, plan.permutation, content)}, y, rows)
+    kind = FileRows if isinstance(samples, ImageFiles) else ImageRows
+    return Split({"image": kind(samples, picked, mean, std, plan.permutation, content)}, y, rows)
 
 
 def _hash_plan(source: Source, plan: Plan, mean: tuple[float, ...], std: tuple[float, ...]) -> str:

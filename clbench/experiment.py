@@ -25,8 +25,8 @@ from clbench.seeds import Seeds
 from clbench.strategy import Strategy, Trainer
 from clbench.stream import StreamSpec
 
-PROSE = frozenset({"summary", "licence", "citation", "notes", "fingerprint", "backbone", "reported"})  # no effect
-LATER = frozenset[str]()  # fields that cards have got since records were published: absent where a card lacks them
+# Fields of a card that have no effect on a result.
+PROSE = frozenset({"summary", "licence", "citation", "notes", "fingerprint", "backbone", "reported", "obtain"})
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Experiment:
         card = dataclasses.asdict(self.scenario)
         backbone = {"backbone": self.backbone.config()} if self.backbone else {}
         return backbone | {
-            "scenario": {k: v for k, v in card.items() if k not in PROSE and (v is not None or k not in LATER)},
+            "scenario": {k: v for k, v in card.items() if k not in PROSE},
             "strategy": {
                 "target": import_path(type(self.strategy)),
                 "parameters": self.strategy.hyperparameters(),

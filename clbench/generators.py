@@ -88,8 +88,10 @@ def by_class(source: Source, is_test: NDArray[np.bool_], card: RuleCard, generat
     ``increments``: classes per task as a list, or one number for all tasks but a shorter last one.
     """
     n_classes = len(source.class_names)
-    increments = card.get("increments") or _even(n_classes, int(card["n_tasks"]))
-    if isinstance(increments, int):
+    increments = card.get("increments")
+    if increments is None:
+        increments = _even(n_classes, int(card["n_tasks"]))
+    elif isinstance(increments, int):
         increments = [min(increments, n_classes - start) for start in range(0, n_classes, max(1, increments))]
     if sum(increments) != n_classes or min(increments) < 1:
         raise BadInput(f"increments {increments} must be positive and sum to the {n_classes} classes of the data")
@@ -115,7 +117,7 @@ def order_classes(order: Any, n_classes: int, generator: np.random.Generator) ->
     if order == "natural":
         return np.arange(n_classes)
     if isinstance(order, int) and not isinstance(order, bool):
-        return np.random.RandomState(order).permutation(n_classes)  # noqa: NPY002
+        return np.random.RandomState(order).permutation(n_classes)
     classes = np.array(order)
     if sorted(classes.ravel().tolist()) != list(range(n_classes)):
         raise BadInput(

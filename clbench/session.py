@@ -161,7 +161,7 @@ def _content(result: RunResult, stream: TaskStream) -> dict[str, Any]:
     """The hashed part of a record: what a repetition must give again, bit by bit."""
     return {
         "fingerprint": stream.fingerprint,
-        "spec": dataclasses.asdict(stream.spec) | {"inputs": {k: list(v) for k, v in stream.spec.inputs.items()}},
+        "spec": _spec_content(stream.spec),
         "tasks": [
             {
                 "name": task.name,
@@ -176,6 +176,21 @@ def _content(result: RunResult, stream: TaskStream) -> dict[str, Any]:
         "matrices": {m.name: m.to_json() for m in (result.accuracy, result.task_masked)},
         "counts": result.counts,
     }
+
+
+def _spec_content(spec: StreamSpec) -> dict[str, Any]:
+    """The spec as plain data; class names are those of the tasks, and a backbone stands there where there is one."""
+    plain = dataclasses.asdict(spec) | {"inputs": {k: list(v) for k, v in spec.inputs.items()}}
+    return {k: v for k, v in plain.items() if k != "class_names" and (k != "backbone" or v)}
+
+
+def _spec_of(result: dict[str, Any]) -> StreamSpec:
+    """The spec that a record's result was made with."""
+    spec = result["spec"]
+    names = {c: n for t in result["tasks"] for c, n in zip(t["classes"], t["class_names"], strict=True)}
+    known = tuple(names[c] for c in sorted(names)) if spec["label_space"] == "known" else None
+    inputs = {name: tuple(shape) for name, shape in spec["inputs"].items()}
+    return StreamSpec(**{**spec, "inputs": inputs, "class_names": known})
 
 
 def _reason(error: Exception) -> str:
@@ -227,13 +242,11 @@ def load(folder: str | Path) -> Strategy:
     record = read_record(folder)
     if record.status != "ok" or not (folder / STATE).exists():
         raise RecordError(f"{folder} holds no trained model (status {record.status}); run it again with keep=true")
-    parts, spec = record.identity, record.result["spec"]
+    parts, spec = record.identity, _spec_of(record.result)
     if "__main__" in parts["strategy"]["target"]:
         raise BadInput("this strategy was defined in a script's __main__; put it in a module to load it back")
     strategy = make_strategy({"_target_": parts["strategy"]["target"], **parts["strategy"]["parameters"]}, Trainer())
-    shapes = {name: tuple(shape) for name, shape in spec["inputs"].items()}
-    stream_spec = StreamSpec(**{**spec, "inputs": shapes})
-    model = import_class(parts["model"]["target"], Model, "model")(stream_spec, **parts["model"]["parameters"])
-    strategy.setup(model, stream_spec, np.random.default_rng(0))
+    model = import_class(parts["model"]["target"], Model, "model")(spec, **parts["model"]["parameters"])
+    strategy.setup(model, spec, np.random.default_rng(0))
     strategy.load_state_dict(load_state(folder / STATE))
     return strategy

@@ -166,7 +166,7 @@ class SGDStrategy(Strategy):
             self.after_step(batch)
             losses.append(loss.detach())
             if batch.last:
-                _check_finite(losses, batch.epoch)
+                check_finite(losses, batch.epoch)
                 losses.clear()
 
     def loss(self, batch: Batch) -> Tensor:
@@ -188,7 +188,7 @@ class SGDStrategy(Strategy):
     def observe(self, task: TaskView) -> None:
         """Note the task's classes: head rows, seen classes, and what competes in the loss."""
         head = self.model_.head
-        head.observe(task.classes, task.label)
+        head.observe(task.classes, task.label, task.class_names)
         self.seen_ = sorted({*self.seen_, *task.classes})
         self.label_ = task.label or 0
         device = head.weight.device
@@ -237,7 +237,8 @@ def _enlarged(table: Tensor, n_rows: int, n_columns: int, device: torch.device) 
     return larger
 
 
-def _check_finite(losses: list[Tensor], epoch: int) -> None:
+def check_finite(losses: list[Tensor], epoch: int) -> None:
+    """Raise ``NonFiniteLoss`` where one of an epoch's losses is not finite."""
     finite = torch.isfinite(torch.stack(losses))  # one device sync per epoch
     if not bool(finite.all()):
         step = int((~finite).nonzero()[0]) + 1

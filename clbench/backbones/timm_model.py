@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,20 +44,25 @@ class TimmModel(PretrainedBackbone):
         mean, std = self._normalisation()
         return f"({self.size} x {self.size} pixels in [0, 1] - {mean}) / {std}, grey to three channels"
 
-    def check(self, spec: StreamSpec) -> None:
-        """The extra, the model, its weights and the image size must be there."""
-        self.check_modality(spec)
+    def check_files(self) -> None:
+        """The extra, a model of this name and its weights."""
         require("vision", "timm", who=f"backbone {self.name}")
-        _known(self.name)
+        _check_name(self.name)
+        if self.weights != RANDOM:
+            self._file()
+
+    def check(self, spec: StreamSpec) -> None:
+        """The files must be there, and the images of its size."""
+        self.check_modality(spec)
+        self.check_files()
         channels, height, width = spec.inputs["image"]
         if channels not in (1, 3) or (height, width) != (self.size, self.size):
             raise BadInput(
                 f"backbone {self.name} takes grey or RGB images of {self.size} x {self.size} pixels (backbone.size); "
-                f"the scenario gives {channels} x {height} x {width}\n  resize them: +scenario.data.size={self.size}"
+                f"the scenario gives {channels} x {height} x {width}\n"
+                f"  image files are resized by ++scenario.data.size={self.size}"
             )
-        if self.weights != RANDOM:
-            self._file()
-        self.network_on("meta")
+        self._check_forward()
 
     @property
     def n_features(self) -> int:
@@ -73,27 +79,34 @@ class TimmModel(PretrainedBackbone):
             torch.manual_seed(0)  # the weights where they are random
             network = self.network_on("cpu")
         if self.weights != RANDOM:
-            from timm.models import load_checkpoint
-
-            try:
-                load_checkpoint(network.body, str(self._file()), strict=False)
-            except (RuntimeError, ValueError, OSError) as error:
-                raise BadInput(f"{self._file()} does not hold weights of {self.name}: {error}") from error
+            _load(network.body, self._file(), self.name)
         return network
 
     def network_on(self, device: str) -> TimmNetwork:
         """The network as timm makes it, without pretrained weights."""
-        declare_torchvision_schemas()
+        own = _config(self.name)
         import timm
 
-        fixed = _config(self.name).get("fixed_input_size", False)
-        options: dict[str, Any] = {"img_size": self.size} if fixed else {}
+        other = own.get("fixed_input_size") and own["input_size"][-1] != self.size
         try:
             with torch.device(device):
+                options: dict[str, Any] = {"img_size": self.size} if other else {}
                 body = timm.create_model(self.name, pretrained=False, num_classes=0, **options)
         except (AssertionError, TypeError, ValueError, RuntimeError) as error:
             raise BadInput(f"timm cannot make {self.name} for {self.size} x {self.size} pixels: {error}") from error
         return TimmNetwork(body, *self._normalisation())
+
+    def _check_forward(self) -> None:
+        """Send nothing but shapes through the network: one that needs larger images, or gives no vectors, says so."""
+        network = self.network_on("meta").to("meta")
+        try:
+            shape = tuple(network({"image": torch.empty(1, 3, self.size, self.size, device="meta")}).shape)
+        except NotImplementedError:  # a network that looks at values cannot be asked
+            return
+        except (AssertionError, ValueError, RuntimeError) as error:
+            raise BadInput(f"{self.name} does not take {self.size} x {self.size} pixels: {error}") from error
+        if shape != (1, network.n_features):
+            raise BadInput(f"{self.name} gives features of shape {shape}; expected (1, {network.n_features})")
 
     def _normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         own = _config(self.name)
@@ -128,7 +141,9 @@ class TimmNetwork(Network):
     def __init__(self, body: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.body = body
-        self.n_features = int(body.num_features)
+        self.n_features = int(
+            getattr(body, "head_hidden_size", None) or body.num_features
+        )  # some widen before the head
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.eval()
@@ -139,20 +154,39 @@ class TimmNetwork(Network):
         return features
 
 
-def _known(name: str) -> None:
-    from clbench.errors import unknown
+def _load(body: Any, path: Path, name: str) -> None:
+    """Load weights; ``BadInput`` when the file is not of this model, which timm would pass over in silence."""
+    from timm.models import load_checkpoint
 
+    adapt = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)  # other sizes, older names
+    try:
+        found = load_checkpoint(body, str(path), strict=False, filter_fn=adapt)
+    except Exception as error:  # whatever a library makes of somebody's file
+        raise BadInput(f"{path} does not hold weights of {name}: {error}") from error
+    if found is not None and found.missing_keys:
+        raise BadInput(f"{path} does not hold weights of {name}: it lacks {', '.join(found.missing_keys[:3])}")
+
+
+def _check_name(name: str) -> None:
     declare_torchvision_schemas()
     import timm
 
-    if not timm.is_model(name):
-        raise unknown("timm model", name, timm.list_models())
+    try:
+        known = timm.is_model(name) and bool(_config(name))
+    except RuntimeError:  # a tag of other weights than there are
+        known = False
+    if not known:
+        every = timm.list_models() + timm.list_pretrained()
+        near = ", ".join(difflib.get_close_matches(name, every, n=5, cutoff=0.5))
+        hint = f"; did you mean: {near}?" if near else ""
+        raise BadInput(
+            f"timm has no model '{name}'{hint}\n  all of them: python -c 'import timm; print(timm.list_models())'"
+        )
 
 
-@cache
 def _config(name: str) -> dict[str, Any]:
     declare_torchvision_schemas()
     import timm
 
     found = timm.models.get_pretrained_cfg(name)
-    return {} if found is None else dict(found.to_dict())
+    return {} if found is None else dict(found.to_dict())  # type: ignore[no-untyped-call]

@@ -82,13 +82,14 @@ def fingerprint_is_the_cards(case: ScenarioCase) -> None:
 
 def fingerprint_covers_the_content(case: ScenarioCase) -> None:
     """Streams of other rows, labels or pixels have other fingerprints."""
-    normalise = {"mean": [0.25], "std": [2.0]}
     variants = {
         "another seed": case.build(Seeds.of(1)),
         "another order": case.build(replace(Seeds.of(0), order=1)),
         "another split": case.build(replace(Seeds.of(0), split=1)),
-        "another normalisation": case.build(scenario=replace(case.scenario, normalise=normalise)),
     }
+    if case.source.modality == "image":
+        normalised = replace(case.scenario, normalise={"mean": [0.25], "std": [2.0]})
+        variants["another normalisation"] = case.build(scenario=normalised)
     for how, other in variants.items():
         told = other.fingerprint != case.stream.fingerprint or _same(case.stream, other)
         expect(told, f"another fingerprint for {how}", "the same one", "hash rows, labels and transform parameters")
@@ -109,8 +110,10 @@ def same_seed_gives_the_same_stream(case: ScenarioCase) -> None:
 
 def another_seed_gives_another_stream(case: ScenarioCase) -> None:
     """Building with other seeds gives other rows, order or transforms, unless nothing is drawn at all."""
-    drawn = case.scenario.class_order == "seed" or case.scenario.rule != "classes"
-    if case.source.is_test is not None and not case.scenario.subset and not drawn:
+    card = case.scenario
+    fixed = {"classes": card.class_order, "groups": card.domain_order, "domain": card.domain_order}
+    drawn = fixed.get(card.rule, "seed") == "seed"
+    if case.source.is_test is not None and not card.subset and not drawn:
         raise NotApplicable("official split, no subset and a fixed order: the seed decides nothing")
     differ = not _same(case.stream, case.build(Seeds.of(1)))
     expect(differ, "another stream for another seed", "the same one", "use the seeds that build() is given")
@@ -143,7 +146,7 @@ def no_class_is_dropped(case: ScenarioCase) -> None:
     expect(
         not missing, "every class of the source in a task", f"none of classes {missing}", "deal out the remainder too"
     )
-    if case.scenario.rule == "classes":
+    if case.scenario.rule in ("classes", "groups"):
         twice = sorted({c for c in listed if listed.count(c) > 1})
         expect(not twice, "each class in one task", f"classes {twice} in several", "make the tasks' classes disjoint")
 
@@ -192,14 +195,15 @@ def labels_match_the_classes(case: ScenarioCase) -> None:
 
 
 def inputs_match_the_spec(case: ScenarioCase) -> None:
-    """Inputs have the names and shapes of the stream's spec, are float32 and finite."""
+    """Inputs have the names and shapes of the stream's spec; images are float32 and finite, texts bytes."""
+    wanted = torch.float32 if case.stream.spec.modality == "image" else torch.uint8
     shapes = {name: tuple(shape) for name, shape in case.stream.spec.inputs.items()}
     for what, _, half in case.halves:
         inputs = half.take(_spread(half))
         got = {name: tuple(x.shape[1:]) for name, x in inputs.items()}
         expect(got == shapes, f"inputs {shapes} in {what}", got, "give every sample the shape in the spec")
         for name, x in inputs.items():
-            expect(x.dtype == torch.float32, f"float32 values of '{name}' in {what}", x.dtype, "scale pixels to floats")
+            expect(x.dtype == wanted, f"{wanted} values of '{name}' in {what}", x.dtype, "scale pixels, encode texts")
             wrong = int((~torch.isfinite(x)).sum())
             expect(
                 not wrong, f"finite values of '{name}' in {what}", f"{wrong} that are not", "look for a division by 0"
@@ -213,7 +217,7 @@ def reading_changes_nothing(case: ScenarioCase) -> None:
         first = half.take(rows)
         kept = {name: x.clone() for name, x in first.items()}
         for x in first.values():
-            x.add_(1.0)
+            x.add_(1)
         second = half.take(rows)
         same = all(torch.equal(kept[name], second[name]) for name in kept)
         expect(

@@ -10,25 +10,26 @@ from pathlib import Path
 import clbench
 from clbench.errors import BadInput, ClbenchError
 
-KINDS = ("scenarios", "strategies", "models", "metrics", "datasets", "studies")
+KINDS = ("scenarios", "strategies", "models", "backbones", "metrics", "datasets", "studies")
 
 RUN_HELP = """\
-usage: clbench run scenario=NAME [strategy=NAME] [model=NAME] [seed=N] [key=value ...]
+usage: clbench run scenario=NAME [strategy=NAME] [backbone=NAME] [model=NAME] [seed=N] [key=value ...]
 
 Run one strategy on one scenario, or a sweep of them with -m; every key of conf/ can be overridden.
 
   clbench run scenario=split_digits-v1 strategy=replay seed=0
   clbench run scenario=split_digits-v1 strategy=ewc strategy.strength=10 trainer.lr=0.01
+  clbench run scenario=clinc150-v1 backbone=minilm strategy=simplecil
   clbench run scenario=split_digits-v1 strategy._target_=my_pkg.mine.Mine +strategy.alpha=0.5
   clbench run -m 'scenario=glob(split_*)' 'strategy=glob(*)' 'seed=range(5)'
 
   -m, --multirun       run every combination of a sweep
-  --config-dir FOLDER  add your own strategy/, model/, trainer/, scenario/ configurations
+  --config-dir FOLDER  add your own strategy/, backbone/, model/, trainer/, scenario/ configurations
   --cfg job            print the resolved configuration and stop
   records=FOLDER       where records go (default: records)
   data_dir=FOLDER      where image folders and zips are (default: $CLBENCH_DATA)
 
-Names: clbench list scenarios | strategies | models
+Names: clbench list scenarios | strategies | models | backbones
 """
 
 
@@ -78,6 +79,14 @@ def _dispatch(args: argparse.Namespace) -> int:
         from clbench.cli.checking import run_checks
 
         return run_checks(args.target)
+    if args.command == "targets":
+        from clbench.cli.targets import run_targets
+
+        return run_targets(args.card, args.encoder, args.template, Path(args.out) if args.out else None)
+    if args.command == "cache":
+        from clbench.cli.cache import run_cache
+
+        return run_cache(args.action, args.names, older_than=args.older_than, everything=args.all)
     raise BadInput("which command? see: clbench --help")
 
 
@@ -102,4 +111,14 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", help="where the files go (default: the records folder)")
     check = commands.add_parser("check", help="hold a strategy, scenario or metric against the contract")
     check.add_argument("target", help="my_pkg.mine:Mine")
+    targets = commands.add_parser("targets", help="store the sentence embeddings of a card's class names")
+    targets.add_argument("card", help="see: clbench list scenarios")
+    targets.add_argument("--encoder", default="minilm", help="a text backbone (default: minilm)")
+    targets.add_argument("--template", default="{}", help='e.g. "a photo of a {}" (default: "{}")')
+    targets.add_argument("--out", help="the file (default: the shipped table of the encoder)")
+    cache = commands.add_parser("cache", help="what is kept of frozen networks and decoded data")
+    cache.add_argument("action", choices=("list", "verify", "prune"))
+    cache.add_argument("names", nargs="*", metavar="NAME", help="entries, as listed (prune)")
+    cache.add_argument("--older-than", type=float, default=30.0, metavar="DAYS", help="prune: not used for so long")
+    cache.add_argument("--all", action="store_true", help="prune: everything")
     return parser

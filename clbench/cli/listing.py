@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from clbench.places import cards, first_sentence, names, read_yaml
@@ -36,6 +37,12 @@ def _models() -> Iterator[tuple[str, ...]]:
         yield name, first_sentence(read_yaml(path)["_target_"])
 
 
+def _backbones() -> Iterator[tuple[str, ...]]:
+    for name, path in names("backbone").items():
+        comment = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+        yield name, " ".join(line.lstrip("# ") for line in comment), str(read_yaml(path).get("licence", ""))
+
+
 def _metrics() -> Iterator[tuple[str, ...]]:
     from clbench.metrics import METRICS
 
@@ -58,6 +65,7 @@ _TABLES = {
     "scenarios": (("scenario", "protocol", "tasks", "summary"), _scenarios),
     "strategies": (("strategy", "what it does"), _strategies),
     "models": (("model", "what it is"), _models),
+    "backbones": (("backbone", "what it is", "licence of the weights"), _backbones),
     "metrics": (("metric", "better", "formula", "source"), _metrics),
     "datasets": (("source", "what it is"), _datasets),
     "studies": (("study", "takes", "purpose"), _studies),

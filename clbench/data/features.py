@@ -64,6 +64,11 @@ class Entry:
         """The chunks that have been computed."""
         return np.flatnonzero(self.checksums)
 
+    @property
+    def n_finished(self) -> int:
+        """How many rows have been computed."""
+        return _n_rows(self.finished.tolist(), len(self.features))
+
     def damaged(self, chunks: Iterable[int]) -> list[int]:
         """Those of these chunks whose bytes are not what was computed; an unfinished one is not damaged."""
         sums = {c: int(self.checksums[c]) for c in chunks}
@@ -96,7 +101,7 @@ def stored_features(
     wanted = np.unique(np.concatenate([np.unique(rows // CHUNK) for rows in needed])).tolist()
     entry = _fitting(folder, n_rows)
     if entry is None or _missing(entry, wanted):
-        with _locked(folder, lambda: _report_other(folder, n_rows, wanted, progress)):
+        with locked(folder, lambda: _report_other(folder, n_rows, wanted, progress)):
             entry = _fill(folder, key, n_rows, wanted, compute, progress)
     with suppress(OSError):  # a cache that can only be read
         os.utime(entry.folder / KEY)  # when it was last used, for `clbench cache`
@@ -109,8 +114,10 @@ def _fill(
     """The entry with every wanted chunk in it."""
     entry = _fitting(folder, n_rows)
     missing = wanted if entry is None else _missing(entry, wanted)
+    report = progress or (lambda done, total: None)
     total = _n_rows(wanted, n_rows)
     done = total - _n_rows(missing, n_rows)
+    report(done, total)
     for chunk in missing:
         fresh = compute(np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, n_rows))).astype(np.float32)
         with _writing():
@@ -118,8 +125,7 @@ def _fill(
                 entry = _create(folder, key, (n_rows, fresh.shape[1]))
             entry.store(chunk, fresh)
         done += len(fresh)
-        if progress:
-            progress(done, total)
+        report(done, total)
     assert entry is not None  # a backbone is never asked for no rows at all
     return entry
 
@@ -176,8 +182,11 @@ def _n_rows(chunks: list[int], n_rows: int) -> int:
 
 
 @contextmanager
-def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Be the only process that writes this entry; ``waiting`` is called every second until then."""
+def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Be the only process that writes this entry; ``waiting`` is called every second until then.
+
+    Raises ``BadInput`` when the cache folder cannot be written.
+    """
     from filelock import FileLock, Timeout
 
     with _writing():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from clbench.data.crops import Crops
+from clbench.data.files import ImageFiles
 
 
 class SourceRows(Protocol):
@@ -67,7 +71,7 @@ class ImageRows:
 
     def __init__(
         self,
-        images: NDArray[np.uint8],
+        images: NDArray[np.uint8] | ImageFiles,
         rows: NDArray[np.int64],
         mean: tuple[float, ...] = (0.0,),
         std: tuple[float, ...] = (1.0,),
@@ -99,14 +103,32 @@ class ImageRows:
         return self._like(self.rows, (0.0,), (1.0,))
 
     def _like(self, rows: NDArray[np.int64], mean: tuple[float, ...], std: tuple[float, ...]) -> ImageRows:
-        return ImageRows(self._images, rows, mean, std, self._permutation, self._source)
+        return type(self)(self._images, rows, mean, std, self._permutation, self._source)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Images at these positions as float32."""
-        picked = np.asarray(self._images[self.rows[rows.cpu().numpy()]])
+        return self._scaled(np.asarray(self._images[self.rows[rows.cpu().numpy()]]))
+
+    def _scaled(self, pixels: NDArray[np.uint8]) -> Tensor:
         if self._permutation is not None:
-            picked = picked.reshape(*picked.shape[:2], -1)[:, :, self._permutation].reshape(picked.shape)
-        return torch.from_numpy(picked).float().mul_(self._scale).add_(self._shift)
+            pixels = pixels.reshape(*pixels.shape[:2], -1)[:, :, self._permutation].reshape(pixels.shape)
+        return torch.from_numpy(pixels).float().mul_(self._scale).add_(self._shift)
+
+
+class FileRows(ImageRows):
+    """Rows of image files that are decoded on demand; crops are cut out of the files as they are."""
+
+    def views(
+        self, rows: Tensor, augment: Callable[[Tensor, np.random.Generator], Tensor], generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The images at these positions, and the same augmented; each file is decoded once."""
+        if not isinstance(augment, ResizedCrop):
+            plain = self[rows]
+            return plain, augment(plain, generator)
+        assert isinstance(self._images, ImageFiles)
+        crops, flipped = augment.draw(len(rows), generator)
+        plain, cropped = map(self._scaled, self._images.views(self.rows[rows.cpu().numpy()], crops))
+        return plain, augment.flip(cropped, flipped)
 
 
 class CropFlip:
@@ -129,3 +151,39 @@ class CropFlip:
         x = torch.from_numpy(left[:, None] + columns).to(device)
         sample = torch.arange(n, device=device)[:, None, None]
         return padded.permute(0, 2, 3, 1)[sample, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+class ResizedCrop:
+    """Random part of every image, resized to the whole (bilinear), and random horizontal flip; keeps (B, C, H, W).
+
+    ``scale``: least and greatest share of the area; ``ratio``: least and greatest width : height.
+
+    Source: see ``clbench.data.crops.Crops``.
+    Differs: on images in memory the part is enlarged from the image at hand; ``FileRows`` cut it out of the file.
+    """
+
+    def __init__(self, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3), flip: bool = False):
+        self.scale, self.ratio = scale, ratio
+        self.flips = flip
+
+    def draw(self, n: int, generator: np.random.Generator) -> tuple[Crops, NDArray[np.bool_]]:
+        """Boxes of n images, and which of them are flipped."""
+        crops = Crops.draw(n, generator, self.scale, self.ratio)
+        return crops, generator.random(n) < (0.5 if self.flips else 0.0)
+
+    def flip(self, images: Tensor, flipped: NDArray[np.bool_]) -> Tensor:
+        """The images, those marked flipped."""
+        mark = torch.from_numpy(flipped).to(images.device).view(-1, 1, 1, 1)
+        return torch.where(mark, images.flip(3), images)
+
+    def __call__(self, images: Tensor, generator: np.random.Generator) -> Tensor:
+        """Augment a batch; the generator decides."""
+        n, _, height, width = images.shape
+        crops, flipped = self.draw(n, generator)
+        left, top, w, h = torch.from_numpy(crops.boxes(height, width)).to(images.device).float().T[..., None]
+        x = left + (torch.arange(width, device=images.device) + 0.5) / width * w  # (n, width): where it comes from
+        y = top + (torch.arange(height, device=images.device) + 0.5) / height * h
+        x = x.clamp(left + 0.5, left + w - 0.5) * 2 / width - 1  # nothing from beyond the box
+        y = y.clamp(top + 0.5, top + h - 0.5) * 2 / height - 1
+        grid = torch.stack([x[:, None, :].expand(n, height, width), y[:, :, None].expand(n, height, width)], -1)
+        return self.flip(torch.nn.functional.grid_sample(images, grid, align_corners=False), flipped)

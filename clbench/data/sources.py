@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.data.cache import Arrays, cached
+from clbench.data.files import ImageFiles, Size
 from clbench.errors import BadInput, unknown
 
 Modality = Literal["image", "text"]
@@ -28,7 +29,7 @@ class Source:
     """
 
     name: str
-    samples: NDArray[np.uint8]
+    samples: NDArray[np.uint8] | ImageFiles
     y: NDArray[np.int64]
     class_names: tuple[str, ...]
     content: str
@@ -76,14 +77,50 @@ def mnist5k(data_dir: Path) -> Source:
     return Source("mnist5k", images, y, tuple(str(k) for k in range(10)), _content(images, y))
 
 
-def folder(data_dir: Path, path: str, layout: str = "class", size: int | None = None, grey: bool = False) -> Source:
-    """Image files in a folder or zip whose folders are the classes (see ``clbench.data.images``)."""
+def folder(
+    data_dir: Path,
+    path: str,
+    layout: str = "class",
+    size: Size = None,
+    grey: bool = False,
+    decode: str = "once",
+    n_classes: int | None = None,
+) -> Source:
+    """Image files in a folder or zip whose folders are the classes (see ``clbench.data.images.read_images``)."""
     from clbench.data.images import read_images
 
-    return read_images(data_dir, path, layout=layout, size=size, grey=grey)
+    return read_images(data_dir, path, layout=layout, size=size, grey=grey, decode=decode, n_classes=n_classes)
 
 
-SOURCES: dict[str, Callable[..., Source]] = {"digits": digits, "mnist5k": mnist5k, "folder": folder}
+def csv(data_dir: Path, **options: Any) -> Source:
+    """Texts in a CSV file (see ``clbench.data.texts.csv``)."""
+    from clbench.data import texts
+
+    return texts.csv(data_dir, **options)
+
+
+def clinc150(data_dir: Path, **options: Any) -> Source:
+    """The CLINC150 intents (see ``clbench.data.texts.clinc150``)."""
+    from clbench.data import texts
+
+    return texts.clinc150(data_dir, **options)
+
+
+def emoji(data_dir: Path, **options: Any) -> Source:
+    """Emoji in two drawing styles (see ``clbench.data.emoji``)."""
+    from clbench.data import emoji
+
+    return emoji.emoji(data_dir, **options)
+
+
+SOURCES: dict[str, Callable[..., Source]] = {
+    "digits": digits,
+    "mnist5k": mnist5k,
+    "folder": folder,
+    "csv": csv,
+    "clinc150": clinc150,
+    "emoji": emoji,
+}
 
 
 def load_source(spec: dict[str, Any], data_dir: Path) -> Source:

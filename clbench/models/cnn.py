@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from clbench.models.head import HeadKind, HeadMode
@@ -24,6 +27,7 @@ class ConvNet(Model):
         hidden: int = 256,
         head: HeadKind = "linear",
         head_mode: HeadMode = "sliced",
+        targets: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         channels = image_shape(spec)[0]
@@ -37,7 +41,7 @@ class ConvNet(Model):
             if isinstance(layer, (nn.Conv2d, nn.Linear)):  # torch's default shrinks the signal of a plain ReLU stack
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.constant_(layer.get_parameter("bias"), 0.0)
-        self.attach_head(hidden, spec, head, head_mode)
+        self.attach_head(hidden, spec, head, head_mode, targets)
 
     def features(self, inputs: Inputs) -> Tensor:
         """Activations of the hidden layer (B, hidden)."""

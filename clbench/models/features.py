@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -18,10 +20,16 @@ class Features(Model):
     ICLR workshop 2017.
     """
 
-    def __init__(self, spec: StreamSpec, head: HeadKind = "linear", head_mode: HeadMode = "sliced") -> None:
+    def __init__(
+        self,
+        spec: StreamSpec,
+        head: HeadKind = "linear",
+        head_mode: HeadMode = "sliced",
+        targets: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.input_name = vector_input(spec)
-        self.attach_head(math.prod(spec.inputs[self.input_name]), spec, head, head_mode)
+        self.attach_head(math.prod(spec.inputs[self.input_name]), spec, head, head_mode, targets)
 
     @property
     def reads(self) -> tuple[str, ...]:

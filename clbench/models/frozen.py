@@ -78,6 +78,11 @@ class NamedRows:
         if self.names and targets.centre:
             self._mean = self._semantic(self.names).mean(0)
 
+    @property
+    def can_make(self) -> bool:
+        """Whether rows of names that were not there at the start can be made."""
+        return self._targets.encoder is not None
+
     def make(self, names: Sequence[str]) -> Tensor:
         """Unit rows (n, size of the head) of these classes."""
         rows = self._before_map(names)
@@ -85,6 +90,8 @@ class NamedRows:
 
     def gram_error(self, names: Sequence[str]) -> float:
         """The largest change of a cosine between two of these rows that the map has made."""
+        if self._map is None:
+            return 0.0
         before, after = self._before_map(names), self.make(names)
         return float((before @ before.T - after @ after.T).abs().max())
 
@@ -119,7 +126,8 @@ def orthonormal_map(before: int, after: int) -> Tensor:
     """
     gaussian = torch.randn(max(before, after), min(before, after), generator=torch.Generator().manual_seed(0))
     basis, _ = torch.linalg.qr(gaussian.double())
-    return (basis.T if before < after else basis).float()
+    made: Tensor = basis.T if before < after else basis
+    return made.float()
 
 
 def check_apart(rows: Tensor, names: Sequence[str], others: Tensor) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,6 +27,7 @@ class MLP(Model):
         depth: int = 2,
         head: HeadKind = "linear",
         head_mode: HeadMode = "sliced",
+        targets: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.input_name = vector_input(spec)
@@ -34,7 +37,7 @@ class MLP(Model):
         for before, after in itertools.pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.body = nn.Sequential(*layers)
-        self.attach_head(sizes[-1], spec, head, head_mode)
+        self.attach_head(sizes[-1], spec, head, head_mode, targets)
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.errors import BadInput
+from clbench.models.frozen import Targets
 from clbench.models.head import Head, HeadKind, HeadMode
 from clbench.stream import Inputs, Query, StreamSpec
 
@@ -19,10 +21,20 @@ class Model(nn.Module, ABC):
 
     head: Head
 
-    def attach_head(self, n_features: int, spec: StreamSpec, head: HeadKind, head_mode: HeadMode) -> None:
-        """Give the network its head; the last thing a subclass's ``__init__`` does."""
+    def attach_head(
+        self,
+        n_features: int,
+        spec: StreamSpec,
+        head: HeadKind,
+        head_mode: HeadMode,
+        targets: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Give the network its head; the last thing a subclass's ``__init__`` does.
+
+        ``targets``: options of :class:`clbench.models.frozen.Targets`, by name.
+        """
         self.n_features = n_features
-        self.head = Head(n_features, spec, head, head_mode)
+        self.head = Head(n_features, spec, head, head_mode, Targets.of(targets))
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -33,26 +45,32 @@ class Model(nn.Module, ABC):
     def features(self, inputs: Inputs) -> Tensor:
         """Features (B, ``n_features``) of a batch."""
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Logits of all head rows (B, rows)."""
-        logits: Tensor = self.head(self.features(inputs))
+    def forward(self, inputs: Inputs, more: Tensor | None = None) -> Tensor:
+        """Logits of all head rows (B, rows), and of ``more`` rows (n, size of the head) after them."""
+        logits: Tensor = self.head(self.features(inputs), more)
         return logits
 
     def scores(self, inputs: Inputs, query: Query, weights: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Logits of the asked classes (B, len(query.classes)); minus infinity where the head has no row yet.
+        """Logits of the asked classes (B, len(query.classes)).
 
+        A class without a row yet is scored by its name where the head is a language head, else minus infinity.
         ``weights``: a saved ``state_dict`` of this network to answer with, instead of its present one.
         """
-        logits = self(inputs) if weights is None else functional_call(self, dict(weights), (inputs,))
-        n_rows = logits.shape[1]
+        n_rows = len(self.head.weight if weights is None else weights["head.weight"])
         rows = [row if row < n_rows else -1 for row in self.head.rows(query.classes, query.task_label)]
+        missing = [k for k, row in enumerate(rows) if row < 0]
+        more = self.head.unseen([query.class_names[k] for k in missing])
+        logits = self(inputs, more) if weights is None else functional_call(self, dict(weights), (inputs, more))
+        if more is not None:
+            rows = [n_rows + missing.index(k) if row < 0 else row for k, row in enumerate(rows)]
         padded = torch.cat([logits, logits.new_full((len(logits), 1), -torch.inf)], dim=1)
         return padded[:, rows]
 
     def restart(self, initial: Mapping[str, Tensor]) -> None:
-        """Put the initial weights of the body back and draw all rows of the head anew."""
+        """Put the initial weights of body and projector back and draw all rows of the head anew."""
         state = self.state_dict()
-        self.load_state_dict({k: state[k] if k.startswith("head.") else initial[k] for k in state})
+        rows = {k for k in state if k.startswith("head.") and not k.startswith("head.projector.")}
+        self.load_state_dict({k: state[k] if k in rows else initial[k] for k in state})
         self.head.redraw()
 
 

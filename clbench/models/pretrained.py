@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 from clbench.backbones import PretrainedBackbone, make_backbone
@@ -14,7 +17,13 @@ from clbench.stream import Inputs, StreamSpec
 class Pretrained(Model):
     """The backbone's own network with its pretrained weights, all of them trainable, and a head."""
 
-    def __init__(self, spec: StreamSpec, head: HeadKind = "linear", head_mode: HeadMode = "sliced") -> None:
+    def __init__(
+        self,
+        spec: StreamSpec,
+        head: HeadKind = "linear",
+        head_mode: HeadMode = "sliced",
+        targets: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         backbone = make_backbone(spec.backbone) if spec.backbone else None
         if not isinstance(backbone, PretrainedBackbone):
@@ -24,7 +33,7 @@ class Pretrained(Model):
             )
         self.network = backbone.network()
         self._reads = ("image",) if backbone.modality == "image" else ("tokens", "mask")
-        self.attach_head(self.network.n_features, spec, head, head_mode)
+        self.attach_head(self.network.n_features, spec, head, head_mode, targets)
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,7 +40,12 @@ class ReducedResNet18(Model):
     """
 
     def __init__(
-        self, spec: StreamSpec, n_filters: int = 20, head: HeadKind = "linear", head_mode: HeadMode = "sliced"
+        self,
+        spec: StreamSpec,
+        n_filters: int = 20,
+        head: HeadKind = "linear",
+        head_mode: HeadMode = "sliced",
+        targets: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         channels = image_shape(spec)[0]
@@ -51,7 +59,7 @@ class ReducedResNet18(Model):
             layers += [Block(before, after * n_filters, stride), Block(after * n_filters, after * n_filters, 1)]
             before = after * n_filters
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.attach_head(before, spec, head, head_mode)
+        self.attach_head(before, spec, head, head_mode, targets)
 
     def features(self, inputs: Inputs) -> Tensor:
         """Pooled activations of the last block (B, 8 * n_filters)."""

@@ -25,8 +25,8 @@ class FeCAM(Strategy):
 
     Source: Goswami, Liu, Twardowski and van de Weijer, FeCAM, NeurIPS 2023, equations 5-9; settings of the published
     scripts for ViT.
-    Differs: no pseudo-inverse but Cholesky whitening; a feature that does not vary in a class counts as uncorrelated
-    with variance 1; a class that comes again goes on with its sums.
+    Differs: Cholesky whitening, no pseudo-inverse; a class of one sample has the identity for its covariance; a class
+    that comes again goes on with its sums.
     """
 
     shrink_diagonal: float = 1.0
@@ -45,7 +45,7 @@ class FeCAM(Strategy):
         """Add the task to the sums of its classes, and invert their covariances."""
         for features, y in passed(task, self._features):
             self.means_.add(features, y)
-            for label in y.unique().tolist():
+            for label in sorted(set(y.tolist())):
                 own = features[y == label].double()
                 old = self.moments_.get(label)
                 self.moments_[label] = own.T @ own if old is None else old.addmm_(own.T, own)
