@@ -10,6 +10,7 @@ import pytest
 from clbench.checks import METRIC_CLAUSES, SCENARIO_CLAUSES, STRATEGY_CLAUSES
 from clbench.compose import compose, expand
 from clbench.experiment import experiment
+from clbench.places import config as configuration
 from clbench.places import names, read_yaml, shipped
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,8 +60,8 @@ def test_the_configured_hyperparameters_are_the_defaults_of_the_classes() -> Non
     from clbench.plugins import import_class
     from clbench.strategy import Strategy, Trainer
 
-    for name, path in names("strategy").items():
-        config = read_yaml(path)
+    for name in names("strategy"):
+        config = configuration("strategy", name)
         cls = import_class(config.pop("_target_"), Strategy, "strategy")
         known = {f.name for f in dataclasses.fields(cls)} - {"trainer"}
         assert set(config) == known, name

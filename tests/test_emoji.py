@@ -66,7 +66,8 @@ def test_subcategories_come_ten_at_a_time_and_the_last_task_is_shorter() -> None
 
 def test_the_two_drawings_of_an_emoji_are_pictures_of_different_pixels() -> None:
     source = load_source({"source": "emoji"}, DATA)
-    one, other = source.samples[:1906], source.samples[1906:]
+    images = np.asarray(source.samples)
+    one, other = images[:1906], images[1906:]
     assert source.samples.shape == (3812, 3, 48, 48)
     assert np.array_equal(source.y[:1906], source.y[1906:])
     assert (one != other).reshape(1906, -1).any(1).mean() > 0.99

@@ -189,8 +189,9 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
         ("hydra", {"compose", "cli.sweep"}),
         ("mlxtend", {"data.sources"}),
         ("safetensors", {"state", "targets"}),
+        ("joblib", {"data.files"}),
         ("efficientnet_lite_pytorch", {"backbones.efficientnet_lite"}),
-        ("timm", {"backbones.timm_model"}),
+        ("timm", {"backbones.timm_model", "checks.small_backbone"}),
         ("transformers", {"backbones.text_encoder"}),
     ],
 )

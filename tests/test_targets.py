@@ -41,13 +41,16 @@ def toy(*names: str, **fields: Any) -> Table:
 
 
 @pytest.mark.parametrize("card", ["split_digits-v1", "split_cifar10_5k-v1", "emoji_subcategories-v1", "clinc150-v1"])
-def test_the_classes_of_shipped_cards_need_no_encoder(card: str, own_cache: Path, no_encoder: None) -> None:
+def test_the_classes_of_shipped_cards_need_no_encoder(
+    card: str, tmp_path: Path, no_encoder: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = load_source(dict(cards()[card]["data"]), DATA).class_names
+    monkeypatch.setenv("CLBENCH_CACHE", str(tmp_path))
     rows = semantic_rows(names)
     assert rows.shape == (len(names), 384)
     assert rows.dtype == torch.float32
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(names)))
-    assert not list(own_cache.rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_shipped_rows_are_what_the_encoder_makes_of_the_names() -> None:

@@ -170,6 +170,8 @@ def make_backbone(config: Mapping[str, Any]) -> Backbone:
     """The backbone of a configuration; ``BadInput`` names what is wrong with it."""
     cls = import_class(config.get("_target_"), Backbone, "backbone")
     options = {k: v for k, v in config.items() if k != "_target_"}
+    if unset := [k for k, v in options.items() if v == "???"]:  # Hydra's mark
+        raise BadInput(f"backbone {cls.__name__} needs a {unset[0]}; give backbone.{unset[0]}=...")
     made = construct(cls, options, f"backbone {cls.__name__}")
     assert isinstance(made, Backbone)
     return made

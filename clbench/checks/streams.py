@@ -21,7 +21,7 @@ Setting = Literal["plain", "transformer", "convolutional"]
 SETTINGS: tuple[Setting, ...] = ("plain", "transformer", "convolutional")
 ORDER: tuple[ProtocolName, ...] = ("class-incremental", "task-incremental", "domain-incremental")
 TRAINER = Trainer(epochs=5, batch_size=16, lr=0.05, momentum=0.9)
-AT_MOST = {"memory": 200, "fit_epochs": 20}  # a memory smaller than the stream has to let go of something
+AT_MOST = {"memory": 200, "fit_epochs": 20, "epochs": 3, "n_projections": 200}  # small, and memory must let go of some
 CPU = torch.device("cpu")
 
 

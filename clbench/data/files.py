@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHUNK = 16  # files that a worker decodes at a time; fewer are not worth a worker
+IDLE = 30  # seconds until idle workers go, also those of a process that was killed
 Pixels = NDArray[np.uint8]
 Size = int | Mapping[str, int] | None
 
@@ -43,14 +44,15 @@ class ImageFiles:
 
     def views(self, rows: NDArray[np.int64], crops: Crops | None = None) -> tuple[Pixels, Pixels]:
         """The images at these positions, and crops of their files resized to the same shape; each decoded once."""
-        from joblib import Parallel, cpu_count, delayed
+        from joblib import Parallel, cpu_count, delayed, parallel_config
 
         names = [self._names[row] for row in rows]
         chunks = [slice(k, k + CHUNK) for k in range(0, len(names), CHUNK)]
         ask = [(self._root, names[c], self._size, self._grey, crops and crops.take(c)) for c in chunks]
         workers = min(cpu_count(), len(chunks))
         if workers > 1:
-            parts = Parallel(n_jobs=workers, max_nbytes=None)(delayed(_decode)(*chunk) for chunk in ask)
+            with parallel_config("loky", idle_worker_timeout=IDLE):
+                parts = Parallel(n_jobs=workers, max_nbytes=None)(delayed(_decode)(*chunk) for chunk in ask)
         else:
             parts = [_decode(*chunk) for chunk in ask]
         empty = np.empty((0, *self.shape[1:]), np.uint8)

@@ -135,12 +135,9 @@ def check_apart(rows: Tensor, names: Sequence[str], others: Tensor) -> None:
 
     ``rows`` (n, d) with their ``names``; ``others`` (m, d): the rows of other classes, m may be 0.
     """
-    cosines = rows @ torch.cat([rows, others]).T
-    cosines.fill_diagonal_(-1.0)
-    highest = cosines.max(dim=1)
-    for row in (highest.values > ALIKE).nonzero()[:, 0].tolist():
-        other = int(highest.indices[row])
+    cosines = (rows @ torch.cat([rows, others]).T).triu(diagonal=1)  # each pair once
+    for row, other in (cosines > ALIKE).nonzero().tolist():
         pair = f"'{names[row]}' and " + (f"'{names[other]}'" if other < len(rows) else "a class before it")
-        if highest.values[row] > SAME:
+        if cosines[row, other] > SAME:
             raise BadInput(f"{pair} have the same target: no head could tell them apart; rename one of them")
         warnings.warn(f"{pair} have nearly the same target (cosine above {ALIKE})", UserWarning, stacklevel=2)

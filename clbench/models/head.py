@@ -97,9 +97,11 @@ class Head(nn.Module):
         """The weight row of each class, -1 where there is none yet."""
         return [self._row.get(k, -1) for k in self._keys(classes, task_label)]
 
-    def unseen(self, names: Sequence[str]) -> Tensor | None:
-        """Rows (n, size) for classes that have none yet, where their names alone make them: zero-shot."""
-        return self._named.make(names).to(self.weight) if names and self._named and self._named.can_make else None
+    def unseen(self, names: Sequence[str], missing: Sequence[int]) -> Tensor | None:
+        """Rows (n, size) for the ``missing`` ones of the named classes, where names alone make them: zero-shot."""
+        if not missing or self._named is None or not self._named.can_make:
+            return None
+        return self._named.make([names[k] for k in missing]).to(self.weight)
 
     def forward(self, features: Tensor, more: Tensor | None = None) -> Tensor:
         """Logits of all rows, and of ``more`` rows (n, size) after them: (B, D) to (B, rows + n)."""

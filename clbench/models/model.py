@@ -59,7 +59,7 @@ class Model(nn.Module, ABC):
         n_rows = len(self.head.weight if weights is None else weights["head.weight"])
         rows = [row if row < n_rows else -1 for row in self.head.rows(query.classes, query.task_label)]
         missing = [k for k, row in enumerate(rows) if row < 0]
-        more = self.head.unseen([query.class_names[k] for k in missing])
+        more = self.head.unseen(query.class_names, missing)
         logits = self(inputs, more) if weights is None else functional_call(self, dict(weights), (inputs, more))
         if more is not None:
             rows = [n_rows + missing.index(k) if row < 0 else row for k, row in enumerate(rows)]
