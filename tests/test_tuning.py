@@ -121,12 +121,12 @@ def test_scales_and_shifts_follow_every_batch_norm_and_every_convolution_where_t
     body.num_features = 4  # type: ignore[assignment]
     made = TimmNetwork(body, (0.0,), (1.0,)).eval()
     images = {"image": torch.rand(2, 3, 8, 8)}
-    plain = features(copy.deepcopy(made), images)
+    plain = features(copy.deepcopy(made).to(memory_format=torch.channels_last), images)  # type: ignore[call-overload]
     Tuning(tune="ssf", epochs=1).insert(made)
     (module,) = (m for m in neutral(made).modules() if isinstance(m, ScaleShift))
     assert torch.equal(features(made, images), plain)
     with torch.no_grad():
-        module.shift += 100.0
+        module.shift.fill_(100.0)
     assert torch.allclose(features(made, images), plain + 100, atol=5)
     assert sum(p.numel() for p in trained(made).values()) == 8
 
@@ -192,16 +192,15 @@ def test_padding_makes_no_difference_to_a_sentence(tune: Tune) -> None:
 
 
 @pytest.mark.parametrize("pool", ["avg", "token"])
-def test_pooling_sees_the_network_s_own_tokens_only(pool: str) -> None:
+def test_pooling_sees_the_network_s_own_tokens_only(pool: Any) -> None:
     from timm.models.vision_transformer import VisionTransformer
 
-    options: dict[str, Any] = {"img_size": 8, "patch_size": 4, "num_classes": 0, "embed_dim": 32, "depth": 2}
-    body = VisionTransformer(**options, num_heads=2, global_pool=pool)
+    size: dict[str, Any] = {"img_size": 8, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    body = VisionTransformer(num_classes=0, global_pool=pool, **size)
     made = TimmNetwork(body, (0.5,), (0.5,)).eval()
     Tuning(tune="vpt_deep", epochs=1).insert(made)
     lengths: list[int] = []
-    original = body.pool
-    body.pool = lambda x, **kwargs: (lengths.append(x.shape[1]), original(x, **kwargs))[1]
+    body.blocks.register_forward_hook(lambda module, args, output: lengths.append(output.shape[1]))
     assert features(made, inputs_of("transformer")).shape == (3, 32)
     assert lengths == [5]
     Tuning(tune="ssf", epochs=1).insert(made)
@@ -266,6 +265,7 @@ def test_new_statistics_are_those_of_the_data_and_nothing_else_changes(name: str
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in made.state_dict().items())
     if name == "convolutional":
         body: Any = made.body
+        seen = [b.raw["image"].expand(-1, 3, -1, -1) for b in task(name).batches(16, 2, "tune")]
         batches = [
             body[0]((b.raw["image"].expand(-1, 3, -1, -1) - 0.5) / 0.5) for b in task(name).batches(16, 2, "tune")
         ]
