@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from clbench.checks.streams import fresh_stream
 from clbench.errors import BadInput, NonFiniteLoss
 from clbench.seeds import Seeds
 from clbench.stream import Feed, Inputs, TaskView
+from clbench.torchvision_schemas import declare_torchvision_schemas
 from clbench.tuning import Tune, Tuning, redraw, trained
 from clbench.tuning.prompts import Prompts
 from clbench.tuning.scale_shift import ScaleShift
@@ -75,7 +77,7 @@ def neutral(made: Network) -> Network:
     return made
 
 
-def task(setting: Any = "transformer", **reading: Any) -> TaskView:
+def task(setting: Any = "transformer") -> TaskView:
     stream = fresh_stream("class-incremental", setting=setting).reading(("image",))
     return TaskView(stream.tasks[0], "class-incremental", Feed(Seeds.of(0).generator))
 
@@ -193,6 +195,7 @@ def test_padding_makes_no_difference_to_a_sentence(tune: Tune) -> None:
 
 @pytest.mark.parametrize("pool", ["avg", "token"])
 def test_pooling_sees_the_network_s_own_tokens_only(pool: Any) -> None:
+    declare_torchvision_schemas()
     from timm.models.vision_transformer import VisionTransformer
 
     size: dict[str, Any] = {"img_size": 8, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -266,9 +269,7 @@ def test_new_statistics_are_those_of_the_data_and_nothing_else_changes(name: str
     if name == "convolutional":
         body: Any = made.body
         seen = [b.raw["image"].expand(-1, 3, -1, -1) for b in task(name).batches(16, 2, "tune")]
-        batches = [
-            body[0]((b.raw["image"].expand(-1, 3, -1, -1) - 0.5) / 0.5) for b in task(name).batches(16, 2, "tune")
-        ]
+        batches = [body[0]((images - 0.5) / 0.5) for images in seen]
         means = torch.stack([b.mean((0, 2, 3)) for b in batches])
         assert torch.allclose(body[1].running_mean, means.mean(0), atol=1e-5)
         assert torch.allclose(body[1].running_var, torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0), atol=1e-5)
@@ -277,9 +278,7 @@ def test_new_statistics_are_those_of_the_data_and_nothing_else_changes(name: str
 def _enlarged() -> TaskView:
     """A task of a few digits, 32 pixels wide."""
     stream = fresh_stream("class-incremental", setting="plain").reading(("image",))
-    (whole,) = (stream.tasks[0],)
-    from dataclasses import replace
-
+    whole = stream.tasks[0]
     rows = torch.arange(40)
     images = nn.functional.interpolate(whole.train.take(rows)["image"], size=32)
     split = replace(whole.train, inputs={"image": images}, y=whole.train.labels[rows], index=whole.train.index[:40])
