@@ -58,7 +58,7 @@ class Experiment:
     def identity(self) -> dict[str, Any]:
         """All that decides the result; two runs of equal identity give equal results on one machine and build."""
         card = dataclasses.asdict(self.scenario)
-        backbone = {"backbone": self.backbone.config()} if self.backbone else {}
+        backbone = {"backbone": self.backbone.key()} if self.backbone else {}
         return backbone | {
             "scenario": {k: v for k, v in card.items() if k not in PROSE},
             "strategy": {
@@ -132,7 +132,11 @@ def _backbone(composed: Composed) -> tuple[Backbone | None, str]:
     if composed.choices["backbone"] == "card":
         label = composed.config["scenario"].get("backbone") or "pixels"
         config = configuration("backbone", label, [Path(composed.config_dir)] if composed.config_dir else [])
-    return (make_backbone(config), label) if config.get("_target_") else (None, label)
+    if not config.get("_target_"):
+        return None, label
+    backbone = make_backbone(config)
+    backbone.check_files()
+    return backbone, label
 
 
 def _choose(composed: Composed, given: Strategy | type[Strategy] | None, names: dict[str, str]) -> Strategy:

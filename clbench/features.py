@@ -35,6 +35,14 @@ def with_features(stream: TaskStream, backbone: Backbone, filling: Filling) -> T
     return replace(stream, spec=spec, tasks=tasks)
 
 
+def fill(stream: TaskStream) -> None:
+    """Work out the frozen features that the stream hands out now, so that no task's training has to."""
+    for task in stream.tasks:
+        for split in (task.train, task.test):
+            if "features" in split.inputs:
+                split.inputs["features"][torch.arange(1)]
+
+
 CHUNK = 512  # samples in memory at once while a branch runs
 
 

@@ -100,8 +100,6 @@ def prepare(
 
     Raises ``UnsupportedProtocol`` when the two do not fit.
     """
-    import torch._dynamo
-
     protocol = stream.spec.protocol
     if protocol not in strategy.protocols:
         raise UnsupportedProtocol(

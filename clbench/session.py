@@ -21,7 +21,7 @@ from clbench.costs import environment
 from clbench.errors import BadInput, ClbenchError, RecordError, UnsupportedProtocol
 from clbench.evaluate import Row
 from clbench.experiment import Experiment, experiment, make_strategy
-from clbench.features import with_features
+from clbench.features import fill, with_features
 from clbench.loop import Progress, RunResult, Watcher, prepare, run
 from clbench.models import Model
 from clbench.plugins import import_class
@@ -63,6 +63,7 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
             if exp.backbone:
                 stream = with_features(stream, exp.backbone, filling)
             stream = prepare(strategy, exp.make_model, stream, exp.seeds, exp.device)
+            fill(stream)
         except UnsupportedProtocol as error:
             skipped = exp.record(status="skipped", reason=str(error), environment=surroundings)
             return Outcome(skipped, write_record(store.folder(skipped), skipped))

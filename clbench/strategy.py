@@ -131,6 +131,8 @@ class SGDStrategy(Strategy):
 
     def setup(self, model: Model, spec: StreamSpec, rng: np.random.Generator) -> None:
         """As in ``Strategy``; no class has been seen yet."""
+        import torch._dynamo  # torch's optimisers import it at their first use: no cost of the first task
+
         super().setup(model, spec, rng)
         if self.logits_over == "task" and spec.protocol != "task-incremental":
             raise BadInput(

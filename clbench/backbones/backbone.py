@@ -67,6 +67,11 @@ class Backbone(ABC):
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "licence"}
         return {"_target_": import_path(type(self)), **own}
 
+    def key(self) -> dict[str, Any]:
+        """What its features depend on besides data and device; ``transform`` says the normalisation."""
+        settings = {k: v for k, v in self.config().items() if k not in PLACES}
+        return {"backbone": settings, "code": code_version(type(self)), "transform": self.transform}
+
     def check_modality(self, spec: StreamSpec) -> None:
         """``BadInput`` when the stream holds another kind of data."""
         if spec.modality != self.modality:
@@ -103,10 +108,8 @@ class PretrainedBackbone(Backbone):
         return {"image": rows.plain() if hasattr(rows, "plain") else rows}
 
     def key(self) -> dict[str, Any]:
-        """What its features depend on besides data and device; ``transform`` says the normalisation."""
-        settings = {k: v for k, v in self.config().items() if k not in PLACES}
-        own = {"backbone": settings, "code": code_version(type(self)), "weights": self.weights_hash()}
-        return own | {"transform": self.transform, "dtype": "float32"}
+        """What its features depend on, its weights among it."""
+        return super().key() | {"weights": self.weights_hash(), "dtype": "float32"}
 
     @property
     @abstractmethod

@@ -23,6 +23,7 @@ class Display:
     def __init__(self, title: str) -> None:
         self.title = title
         self.n_tasks = 0
+        self._tenth = 0
         self._live: Progress | None = None
         self._bar: TaskID | None = None
         if sys.stderr.isatty():
@@ -44,7 +45,8 @@ class Display:
             if self._bar is None:
                 self._bar = self._live.add_task(self.title, total=total, now="")
             self._live.update(self._bar, completed=done, total=total, now=f"frozen features: {done} of {total}")
-        elif done == total or done * 10 // total > (done - 512) * 10 // total:
+        elif (tenth := done * 10 // total) != self._tenth:
+            self._tenth = tenth
             sys.stderr.write(f"{self.title}: frozen features of {done} of {total} samples\n")
             sys.stderr.flush()
 

@@ -72,7 +72,7 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     return 1 if failed else 0
 
 
-def compared(study: Study, records: list[Record]) -> str:
+def compared(study: Study, records: Sequence[Record]) -> str:
     """The page of paired differences that a study asks for."""
     from clbench.comparison import Comparison, to_markdown
 

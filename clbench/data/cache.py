@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -35,17 +36,31 @@ def cached(key: str, make: Callable[[], Arrays]) -> dict[str, NDArray[Any]]:
     from filelock import FileLock
 
     entry = cache_folder() / "arrays" / key
+    if (found := _read(entry)) is not None:
+        return found
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{entry}.lock"):
-            if not entry.is_dir():
+            if _read(entry) is None:
+                shutil.rmtree(entry, ignore_errors=True)  # what is left of a damaged one
                 _write(entry, make)
     except OSError as error:
         raise BadInput(
             f"the cache folder '{cache_folder()}' cannot be written: {error.strerror or error}\n"
             "  choose another with CLBENCH_CACHE=FOLDER"
         ) from error
-    return {path.stem: np.load(path, mmap_mode="r") for path in sorted(entry.glob("*.npy"))}
+    return _read(entry) or {}
+
+
+def _read(entry: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays of an entry, which counts as used now; None where it is missing or cut off."""
+    try:
+        arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(entry.glob("*.npy"))}
+    except (OSError, ValueError, EOFError):
+        return None
+    with contextlib.suppress(OSError):  # a folder that only others may write
+        os.utime(entry)
+    return arrays or None
 
 
 def _write(entry: Path, make: Callable[[], Arrays]) -> None:

@@ -40,7 +40,7 @@ def read_images(
     output_size(size)
     root = locate(data_dir, path)
     names, read, stamp = list_files(root)
-    names = sorted(n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES)
+    names = sorted(n for n in names if f".{n.rpartition('.')[2]}".lower() in SUFFIXES)
     classes = _classes(root, layout, names, n_classes)
     if decode == "ondemand":
         if not root.is_dir():
@@ -57,12 +57,12 @@ def read_images(
 def _classes(root: Path, layout: str, names: list[str], n_classes: int | None) -> tuple[str, ...]:
     """The class folders, sorted; ``DataMissing`` when the files do not lie as expected."""
     depth = layout.count("/") + 2
-    wrong = next((n for n in names if len(PurePosixPath(n).parts) != depth), None)
+    wrong = next((n for n in names if n.count("/") != depth - 1), None)
     if wrong is not None:
         raise DataMissing(f"{root}: layout '{layout}' expects files at {layout}/FILE; found '{wrong}'")
     if not names:
         raise DataMissing(f"{root} holds no image files; expected {layout}/FILE with {', '.join(sorted(SUFFIXES))}")
-    classes = tuple(sorted({PurePosixPath(n).parts[-2] for n in names}))
+    classes = tuple(sorted({n.split("/")[-2] for n in names}))
     if len(classes) < 2:
         raise DataMissing(f"{root} holds one class only ('{classes[0]}'); a class is a folder, and two are needed")
     if n_classes is not None and len(classes) != n_classes:
@@ -92,7 +92,7 @@ def _assemble(
     images: NDArray[np.uint8] | ImageFiles,
     content: str,
 ) -> Source:
-    parts = [PurePosixPath(n).parts for n in names]
+    parts = [n.split("/") for n in names]
     y = np.array([classes.index(p[-2]) for p in parts], dtype=np.int64)
     name = PurePosixPath(path).stem
     if layout == "split/class":
