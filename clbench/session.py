@@ -31,6 +31,7 @@ from clbench.state import State, load_state, save_state
 from clbench.store import Store
 from clbench.strategy import Strategy, Trainer
 from clbench.stream import StreamSpec, TaskStream
+from clbench.targets import EncoderMissing
 
 STATE = "state.safetensors"
 
@@ -247,7 +248,11 @@ def load(folder: str | Path) -> Strategy:
     if "__main__" in parts["strategy"]["target"]:
         raise BadInput("this strategy was defined in a script's __main__; put it in a module to load it back")
     strategy = make_strategy({"_target_": parts["strategy"]["target"], **parts["strategy"]["parameters"]}, Trainer())
-    model = import_class(parts["model"]["target"], Model, "model")(spec, **parts["model"]["parameters"])
+    model_class, options = import_class(parts["model"]["target"], Model, "model"), parts["model"]["parameters"]
+    try:
+        model = model_class(spec, **options)
+    except EncoderMissing:  # the rows are in the state: no encoder is needed to answer
+        model = model_class(spec, **options | {"targets": {**(options.get("targets") or {}), "encoder": None}})
     strategy.setup(model, spec, np.random.default_rng(0))
     strategy.load_state_dict(load_state(folder / STATE))
     return strategy

@@ -25,6 +25,7 @@ from clbench.seeds import Seeds
 from clbench.state import load_state, save_state
 from clbench.strategies.adam import ADAM
 from clbench.strategies.ease import EASE, complete
+from clbench.strategies.ranpac_tuned import TunedRanPAC
 from clbench.strategies.simplecil import SimpleCIL
 from clbench.strategy import Strategy
 from clbench.stream import Inputs, ProtocolName, Query, TaskStream
@@ -208,7 +209,18 @@ def test_mean_and_sum_of_the_other_subspaces_agree_up_to_two_tasks_and_not_beyon
     assert torch.allclose(mean.predict(asked, ALL), halved.predict(asked, ALL), atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [ADAM, EASE])
+def test_ranpac_s_first_phase_is_adam_s_and_its_features_are_those_of_the_tuned_network_alone() -> None:
+    source = stream()
+    adam = learnt(ADAM(tune="ssf", **QUICK), source)
+    strategy = learnt(TunedRanPAC(tune="ssf", n_projections=100, **QUICK), source)
+    wanted = adam.branches()["tuned"](probe(source))
+    assert torch.equal(strategy.branches()["tuned"](probe(source)), wanted)
+    hidden = F.relu(wanted @ strategy.projection_).double()
+    assert strategy.projection_.shape == (32, 100)
+    assert torch.allclose(strategy.predict(probe(source), ALL), hidden @ strategy.weights_.T)
+
+
+@pytest.mark.parametrize("make", [ADAM, EASE, TunedRanPAC])
 def test_a_model_without_a_network_is_refused(make: type[Strategy]) -> None:
     with pytest.raises(BadInput, match=r"give model=pretrained and a backbone with a network"):
         started(make(), stream(), Features)
