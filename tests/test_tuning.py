@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,14 @@ from clbench.checks.small_backbone import SmallBackbone
 from clbench.checks.streams import fresh_stream
 from clbench.errors import BadInput, NonFiniteLoss
 from clbench.seeds import Seeds
-from clbench.stream import Feed, Inputs, TaskView
+from clbench.stream import Feed, Inputs, Split, Task, TaskView
 from clbench.torchvision_schemas import declare_torchvision_schemas
 from clbench.tuning import Tune, Tuning, redraw, trained
 from clbench.tuning.prompts import Prompts
 from clbench.tuning.scale_shift import ScaleShift
 
 TRANSFORMER: list[Tune] = ["vpt_shallow", "vpt_deep", "ssf", "adapter"]
+FEED = partial(Feed, Seeds.of(0).generator)
 SENTENCES = ["what is my balance", "please book a table for two people at seven tonight", "hi"]
 
 
@@ -79,7 +81,7 @@ def neutral(made: Network) -> Network:
 
 def task(setting: Any = "transformer") -> TaskView:
     stream = fresh_stream("class-incremental", setting=setting).reading(("image",))
-    return TaskView(stream.tasks[0], "class-incremental", Feed(Seeds.of(0).generator))
+    return TaskView(stream.tasks[0], "class-incremental", FEED())
 
 
 @pytest.mark.parametrize(
@@ -231,6 +233,27 @@ def test_only_what_was_put_in_is_trained_and_the_rest_stays_bit_by_bit(name: str
     assert not any(module.training for module in made.modules())
 
 
+@pytest.mark.parametrize("tune", ["adapter", "ssf"])
+def test_training_moves_sentences_of_a_class_together_and_of_two_classes_apart(tune: Tune) -> None:
+    ends = ["", " now", " as soon as you can, if that is all right with you", " please"]
+    texts = [f"{start}{end}" for start in ("book a table", "order food", "call a cab") * 2 for end in ends]
+    tokens, mask = TextEncoder().tokenize(texts)
+    y = torch.arange(len(texts)) // 4 % 3
+    inputs = {"tokens": tokens.int(), "mask": mask.to(torch.uint8)}
+    split = Split(inputs, y, np.arange(len(texts)))
+    view = TaskView(Task(1, "one", (0, 1, 2), ("a", "b", "c"), split, split, ""), "class-incremental", FEED())
+    made = with_inserted("minilm", tune)
+
+    def gap() -> float:
+        found = features(made, inputs)
+        cosines, same = found @ found.T, y[:, None] == y
+        return float(cosines[same].mean() - cosines[~same].mean())
+
+    before = gap()
+    Tuning(tune=tune, epochs=6, lr=2.0, batch_size=24, weight_decay=0.0).fit(made, view)
+    assert gap() > before + 0.01
+
+
 def test_finetuning_trains_everything() -> None:
     made = with_inserted("convolutional", "finetune")
     before = copy.deepcopy(made.state_dict())
@@ -282,7 +305,7 @@ def _enlarged() -> TaskView:
     rows = torch.arange(40)
     images = nn.functional.interpolate(whole.train.take(rows)["image"], size=32)
     split = replace(whole.train, inputs={"image": images}, y=whole.train.labels[rows], index=whole.train.index[:40])
-    return TaskView(replace(whole, train=split), "class-incremental", Feed(Seeds.of(0).generator))
+    return TaskView(replace(whole, train=split), "class-incremental", FEED())
 
 
 def test_without_a_pass_the_statistics_stay() -> None:

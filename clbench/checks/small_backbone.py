@@ -34,7 +34,7 @@ class SmallBackbone(PretrainedBackbone):
     @property
     def n_features(self) -> int:
         """The same for both kinds."""
-        return 32
+        return 64
 
     def check(self, spec: StreamSpec) -> None:
         """Images only."""
@@ -57,12 +57,12 @@ def _transformer() -> Any:
     declare_torchvision_schemas()
     from timm.models.vision_transformer import VisionTransformer
 
-    return VisionTransformer(img_size=8, patch_size=4, num_classes=0, embed_dim=32, depth=2, num_heads=2)
+    return VisionTransformer(img_size=8, patch_size=4, num_classes=0, embed_dim=64, depth=2, num_heads=2)
 
 
 def _convolutional() -> nn.Module:
     layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    layers += [nn.Conv2d(16, 32, 3, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    layers += [nn.Conv2d(16, 64, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     body = nn.Sequential(*layers)
-    body.num_features = 32  # type: ignore[assignment]
+    body.num_features = 64  # type: ignore[assignment]
     return body

@@ -43,7 +43,10 @@ def small_model(spec: StreamSpec) -> Model:
 
 @cache
 def _built(protocol: ProtocolName, label_space: str, setting: Setting) -> TaskStream:
-    rule: dict[str, Any] = {"rule": "permutation" if protocol == "domain-incremental" else "classes"}
+    domains: dict[str, Any] = {"rule": "permutation"}
+    if setting != "plain":  # a network of patches can read turned digits, but not permuted ones
+        domains = {"rule": "rotation", "max_degrees": 45}
+    rule = domains if protocol == "domain-incremental" else {"rule": "classes"}
     scenario = Scenario(
         name=f"check-{protocol}",
         summary="Digits in three tasks, for checking strategies.",

@@ -127,7 +127,7 @@ def _features(network: Network, inputs: Inputs) -> Tensor:
         features: Tensor = network(inputs)
         return features
     order = inputs["mask"].sum(1).argsort(stable=True)
-    parts = [network({k: v[rows] for k, v in inputs.items()}) for rows in order.split(SENTENCES)]
+    parts = [network({k: v[rows] for k, v in inputs.items()}) for rows in torch.split(order, SENTENCES)]
     return torch.cat(parts)[order.argsort()]
 
 
