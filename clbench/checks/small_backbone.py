@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -42,8 +43,9 @@ class SmallBackbone(PretrainedBackbone):
         require("vision", "timm", who="the check of a strategy that trains a backbone")
 
     def weights_hash(self) -> str:
-        """The weights follow from a seed."""
-        return "seed 0"
+        """SHA-256 of the weights, which follow from a seed."""
+        weights = self.network().state_dict().values()
+        return hashlib.sha256(b"".join(w.numpy().tobytes() for w in weights)).hexdigest()
 
     def network(self) -> Network:
         """The network."""
