@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clbench.errors import BadInput
 from clbench.strategy import Strategy
-from clbench.stream import ProtocolName, Query, Split, Task
+from clbench.stream import ProtocolName, Query, Split, Taken, Task
 
 BATCH = 512  # fixed, so that scores do not depend on who evaluates
 
@@ -91,7 +91,7 @@ def evaluate(
             parts = []
             for start in range(0, len(probe), BATCH):
                 rows = torch.arange(start, min(start + BATCH, len(probe)), device=device)
-                inputs = {name: x.to(device) for name, x in probe.take(rows).items()}
+                inputs = Taken(probe, rows, device)
                 scores = checked(strategy.predict(inputs, query), len(rows), query, type(strategy).__name__)
                 parts.append(torch.stack(_cell(scores, probe.labels[rows].to(device), query, task.classes)))
             cells.append(torch.cat(parts, dim=1).cpu().double().numpy())

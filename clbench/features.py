@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from clbench.backbones import Backbone
-from clbench.backbones.backbone import Filling, extract
-from clbench.stream import Inputs, Rows, Split, TaskStream
+from clbench.backbones.backbone import Filling
+from clbench.stream import Inputs, Rows, Split, Taken, TaskStream
 
 
 def with_features(stream: TaskStream, backbone: Backbone, filling: Filling) -> TaskStream:
@@ -66,8 +66,7 @@ class BranchRows:
     def _all(self) -> Tensor:
         if self._features is None:
             chunks = torch.split(torch.arange(len(self._split)), CHUNK)
-            parts = [extract(self._branch, self._split.take(rows), self._device) for rows in chunks]
-            self._features = torch.cat(parts).to(self._device)
+            self._features = torch.cat([self._branch(Taken(self._split, rows, self._device)) for rows in chunks])
         return self._features
 
 

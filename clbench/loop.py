@@ -76,15 +76,21 @@ class Stage:
     def __init__(self, stream: TaskStream, device: torch.device) -> None:
         self.stream = stream
         self.probes = [task.test.on(device, limit_bytes=1 << 28) for task in stream.tasks]
-        self._device = device
+        self._plain, self._device = stream.tasks, device
         self._known: set[str] = set()
 
-    def add(self, branches: Mapping[str, Branch]) -> None:
-        """Hand out the features of these branches from now on; those known already stay as they are."""
+    def add(self, branches: Mapping[str, Branch], done: int) -> None:
+        """Hand out the features of these branches from now on, those known already as they are.
+
+        ``done``: tasks trained so far; what was worked out for training on them is let go.
+        """
         new = {name: branch for name, branch in branches.items() if name not in self._known}
         if new:
-            tasks = tuple(replace(t, train=with_branches(t.train, new, self._device)) for t in self.stream.tasks)
-            self.stream = replace(self.stream, tasks=tasks)
+            tasks = (
+                plain if plain.index <= done else replace(t, train=with_branches(t.train, new, self._device))
+                for plain, t in zip(self._plain, self.stream.tasks, strict=True)
+            )
+            self.stream = replace(self.stream, tasks=tuple(tasks))
             self.probes = [with_branches(probe, new, self._device) for probe in self.probes]
             self._known |= set(new)
 
@@ -129,7 +135,7 @@ def run(
     stage = Stage(stream, device)
 
     def measure(row: int) -> Row | None:
-        stage.add(strategy.branches())
+        stage.add(strategy.branches(), row)
         if strategy.measured_rows == "last" and row not in (0, len(stream)):
             return None
         return evaluate(strategy, stream.spec.protocol, stream.tasks, row, device, stage.probes)
@@ -137,7 +143,7 @@ def run(
     if watcher:
         watcher.started(len(stream))
     with torch.random.fork_rng():
-        stage.add(strategy.branches())
+        stage.add(strategy.branches(), progress.tasks_done)
         if not progress.rows:
             progress.rows.append(measure(0))
         for task in stream.tasks[progress.tasks_done :]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clbench.backbones.backbone import extract
 from clbench.models import Model
 from clbench.state import State
+from clbench.strategy import Branch
 from clbench.stream import Inputs, TaskView
 
 BATCH = 512  # samples of one forward pass
@@ -63,14 +65,17 @@ def candidates(scores: Tensor, seen: Tensor, classes: Sequence[int]) -> Tensor:
     return padded[:, [c if c < len(seen) else -1 for c in classes]]
 
 
-def frozen_features(model: Model, inputs: Inputs) -> Tensor:
-    """Features (B, D) of a network in evaluation mode, without gradients."""
+def frozen_features(model: Model, inputs: Inputs, features: Branch | None = None) -> Tensor:
+    """Features (B, D) of a network in evaluation mode, without gradients, in batches of the size that is fastest.
+
+    ``features``: what to run instead of ``model.features``.
+    """
     model.eval()
-    with torch.no_grad():
-        return model.features(inputs)
+    read = {name: inputs[name] for name in model.reads}
+    return extract(features or model.features, read, next(iter(read.values())).device)
 
 
-def passed(task: TaskView, features: Callable[[Inputs], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def one_pass(task: TaskView, features: Branch) -> Iterator[tuple[Tensor, Tensor]]:
     """One pass over a task without augmentation: features (B, D) and classes (B,), batch by batch."""
     for batch in task.batches(BATCH, phase="prototypes"):
         yield features(batch.raw), batch.y

@@ -254,5 +254,5 @@ def load(folder: str | Path) -> Strategy:
     except EncoderMissing:  # the rows are in the state: no encoder is needed to answer
         model = model_class(spec, **options | {"targets": {**(options.get("targets") or {}), "encoder": None}})
     strategy.setup(model, spec, np.random.default_rng(0))
-    strategy.load_state_dict(load_state(folder / STATE))
+    strategy.load_state_dict(load_state(folder / STATE, "cpu"))
     return strategy

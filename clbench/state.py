@@ -75,7 +75,7 @@ def save_state(path: Path, state: Any) -> None:
         if isinstance(value, Tensor):
             name = f"t{len(tensors)}"
             tensors[name] = value.detach().contiguous().cpu().clone()
-            return {"tensor": name}
+            return {"tensor": name, "device": value.device.type} if value.is_cuda else {"tensor": name}
         if isinstance(value, dict):
             return {"dict": [[k, strip(v)] for k, v in value.items()]}
         if isinstance(value, (list, tuple)):
@@ -85,12 +85,15 @@ def save_state(path: Path, state: Any) -> None:
     save_file(tensors, path, metadata={"structure": json.dumps(strip(state))})
 
 
-def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
-    """Read what :func:`save_state` wrote; ``RecordError`` when the file is damaged."""
+def load_state(path: Path, device: str | None = None) -> Any:
+    """Read what :func:`save_state` wrote; ``RecordError`` when the file is damaged.
+
+    ``device``: where its tensors go; None for the kind of device each was on, where this machine has it.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt") as file:
             structure = json.loads(file.metadata()["structure"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
@@ -99,7 +102,8 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> Any:
     def build(node: dict[str, Any]) -> Any:
         kind, value = next(iter(node.items()))
         if kind == "tensor":
-            return tensors[value]
+            place = device or (node.get("device", "cpu") if torch.cuda.is_available() else "cpu")
+            return tensors[value].to(place)
         if kind == "dict":
             return {k: build(v) for k, v in value}
         if kind == "list":

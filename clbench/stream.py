@@ -69,6 +69,32 @@ class Split:
         return Split(inputs, y, self.index)
 
 
+class Taken(Mapping[str, Tensor]):
+    """The inputs of some samples of a split on a device; a name that nobody asks for is not even decoded."""
+
+    def __init__(self, split: Split, rows: Tensor, device: torch.device) -> None:
+        self._split, self._rows, self._device = split, rows, device
+        self._read: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The rows of one input."""
+        if name not in self._read:
+            self._read[name] = self._split.inputs[name][self._rows].to(self._device)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._split.inputs)
+
+    def __len__(self) -> int:
+        """The number of names."""
+        return len(self._split.inputs)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such an input."""
+        return name in self._split.inputs
+
+
 @dataclass(frozen=True)
 class Task:
     """One step of a stream; ``index`` is 1-based, ``classes`` the sorted labels that occur in it."""

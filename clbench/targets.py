@@ -101,11 +101,15 @@ def semantic_rows(names: Sequence[str], encoder: str = "minilm", template: str =
     """
     check_names(names)
     plain = [_plain(name) for name in names]
-    known = {
-        name: row for table in _tables(encoder, template) for name, row in zip(table.names, table.rows, strict=True)
-    }
+    tables = _tables(encoder, template)
+    known = {name: row for table in tables for name, row in zip(table.names, table.rows, strict=True)}
     if missing := [name for name in plain if name not in known]:
         made = make_table(missing, encoder, template)
+        if tables and not made.like(tables[-1]):
+            raise BadInput(
+                f"encoder {encoder} has other weights than those that the stored targets were made with; store all "
+                f"of them anew: clbench targets CARD --encoder {encoder} --out FILE"
+            )
         extend(made, cache_folder() / "targets" / f"{table_name(encoder, template)}.safetensors")
         known.update(zip(made.names, made.rows, strict=True))
     return torch.stack([known[name] for name in plain])
@@ -142,10 +146,8 @@ def make_table(classes: Sequence[str], encoder: str, template: str) -> Table:
         ) from error
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # building a network draws weights
         network = backbone.network().eval()
-        rows = []
-        for name in names:
-            tokens, mask = backbone.tokenize([template.replace("{}", name)])
-            rows.append(network({"tokens": tokens, "mask": mask})[0])
+        tokens, mask = backbone.tokenize([template.replace("{}", name) for name in names])
+        rows = [network({"tokens": t[None], "mask": m[None]})[0] for t, m in zip(tokens, mask, strict=True)]
     unit = torch.nn.functional.normalize(torch.stack(rows).float(), dim=1)
     return Table(names, template, encoder, backbone.weights_hash(), unit)
 
@@ -175,10 +177,11 @@ def table_name(encoder: str, template: str) -> str:
 
 
 def _tables(encoder: str, template: str) -> list[Table]:
-    """The stored tables for these, the shipped ones last: what is shipped counts."""
+    """The stored tables for these, of one encoder's weights: what is shipped comes last, and counts."""
     folders = (cache_folder() / "targets", shipped("scenarios") / "targets")
     tables = [read_table(path) for folder in folders for path in sorted(folder.glob("*.safetensors"))]
-    return [t for t in tables if (t.encoder, t.template) == (encoder, template)]
+    found = [t for t in tables if (t.encoder, t.template) == (encoder, template)]
+    return [t for t in found if t.like(found[-1])]
 
 
 def _plain(name: str) -> str:

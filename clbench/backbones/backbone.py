@@ -130,7 +130,7 @@ class PretrainedBackbone(Backbone):
                     network.append(self.network().to(filling.device))
                 filling.forwarded += len(rows)
                 samples = {k: v[torch.from_numpy(rows)] for k, v in whole.items()}
-                return extract(network[0], samples, filling.device).numpy()
+                return extract(network[0], samples, filling.device).cpu().numpy()
 
             needed = [part.rows for part, c in zip(parts, contents, strict=True) if c == content]
             n_rows = next(iter(whole.values())).shape[0]
@@ -160,12 +160,12 @@ class FeatureRows:
 
 @torch.no_grad()
 def extract(network: Callable[[Inputs], Tensor], inputs: Inputs, device: torch.device) -> Tensor:
-    """Features (N, D) on the CPU, in batches; sentences of like length together, so that little padding is computed."""
+    """Features (N, D) on the device, in batches; sentences of like length together, so that little is padding."""
     n = len(next(iter(inputs.values())))
-    order = torch.argsort(inputs["mask"].sum(1), stable=True) if "mask" in inputs else torch.arange(n)
+    order = torch.argsort(inputs["mask"].sum(1).cpu(), stable=True) if "mask" in inputs else torch.arange(n)
     size = BATCH.get(device.type, 32)
     batches = [order[start : start + size] for start in range(0, n, size)]
-    features = torch.cat([network({k: v[b].to(device) for k, v in inputs.items()}).cpu() for b in batches])
+    features = torch.cat([network({k: v[b].to(device) for k, v in inputs.items()}) for b in batches])
     return features[torch.argsort(order)]
 
 

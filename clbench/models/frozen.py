@@ -81,7 +81,7 @@ class NamedRows:
     @property
     def can_make(self) -> bool:
         """Whether rows of names that were not there at the start can be made."""
-        return self._targets.encoder is not None
+        return self._targets.encoder is not None and not self._stand_in  # a permutation is not saved
 
     def make(self, names: Sequence[str]) -> Tensor:
         """Unit rows (n, size of the head) of these classes."""

@@ -143,7 +143,7 @@ class Head(nn.Module):
         rows = self._named.make(names)
         others = ~torch.isin(self.keys[:, 1], torch.tensor([c for _, c in keys], device=self.keys.device))
         check_apart(rows, names, self.weight[others].cpu())
-        if error := self._named.gram_error(names):
+        if (error := self._named.gram_error(names)) > 0:
             _log.info("head=%s: the map of the targets changes cosines by at most %.2g", self.kind, error)
         return rows
 

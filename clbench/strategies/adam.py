@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clbench.backbones.backbone import extract
 from clbench.models import Model
-from clbench.prototypes import ClassMeans, candidates, passed
+from clbench.prototypes import ClassMeans, candidates, frozen_features, one_pass
 from clbench.strategy import Branch, Strategy
 from clbench.stream import Inputs, Query, StreamSpec, TaskView
 from clbench.tuning import Tune, Tuning, network_of
@@ -61,17 +60,16 @@ class ADAM(Strategy):
             self._tuning().fit(network, task)
             network.requires_grad_(False)
             self.tuned_ = True
-        for features, y in passed(task, self._features):
+        for features, y in one_pass(task, self._features):
             self.means_.add(features, y)
 
     @torch.no_grad()
     def predict(self, inputs: Inputs, query: Query) -> Tensor:
         """Cosines of features and class means."""
         if not self.tuned_:
-            n_samples = len(next(iter(inputs.values())))
-            return torch.full((n_samples, len(query.classes)), -torch.inf)
-        features = F.normalize(self._features(inputs), dim=1)
-        rows = F.normalize(self.means_.means(), dim=1).to(features)
+            return candidates(inputs["features"][:, :0], self.means_.seen, query.classes)
+        features = F.normalize(self._features(inputs).double(), dim=1)
+        rows = F.normalize(self.means_.means().to(features.device), dim=1)
         return candidates(features @ rows.T, self.means_.seen, query.classes)
 
     def branches(self) -> dict[str, Branch]:
@@ -79,10 +77,7 @@ class ADAM(Strategy):
         return {"tuned": self._branch} if self.tuned_ else {}
 
     def _branch(self, inputs: Inputs) -> Tensor:
-        """Features of the tuned network, in batches of the size that is fastest."""
-        self.model_.eval()
-        device = next(iter(inputs.values())).device
-        return extract(self.model_.features, inputs, device).to(device)
+        return frozen_features(self.model_, inputs)
 
     def _features(self, inputs: Inputs) -> Tensor:
         tuned = inputs["tuned"] if "tuned" in inputs else self._branch(inputs)

@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from clbench.backbones.backbone import extract
 from clbench.errors import unknown
 from clbench.models import Model
-from clbench.prototypes import ClassMeans, candidates, passed
+from clbench.prototypes import ClassMeans, candidates, frozen_features, one_pass
 from clbench.strategy import Branch, Strategy
 from clbench.stream import Inputs, Query, StreamSpec, TaskView
 from clbench.tuning import Tuning, network_of, redraw, trained
@@ -71,7 +70,7 @@ class EASE(Strategy):
         self._tuning().fit(network, task)
         self.subspaces_.append({name: p.detach().clone() for name, p in trained(network).items()})
         sums = ClassMeans(len(self.subspaces_) * self.model_.n_features)
-        for features, y in passed(task, self._features):
+        for features, y in one_pass(task, self._features):
             sums.add(features, y)
         device = sums.sums.device
         classes = torch.tensor(task.classes, device=device)
@@ -89,8 +88,8 @@ class EASE(Strategy):
         """Per class the cosine in its own subspace plus ``alpha`` times those in the other ones."""
         n = len(self.subspaces_)
         if not n:
-            n_samples = len(next(iter(inputs.values())))
-            return torch.full((n_samples, len(query.classes)), -torch.inf)
+            some = next(iter(inputs.values()))
+            return torch.full((len(some), len(query.classes)), -torch.inf, device=some.device)
         features = self._features(inputs).reshape(-1, n, self.model_.n_features).transpose(0, 1)
         cosines = F.normalize(features, dim=2) @ F.normalize(self.prototypes_, dim=2).transpose(1, 2)
         weight = self.alpha / max(n - 1, 1) if self.others == "mean" else self.alpha
@@ -112,9 +111,10 @@ class EASE(Strategy):
         return torch.cat(parts, dim=1)
 
     def _subspace(self, k: int, inputs: Inputs) -> Tensor:
-        network = network_of(self.model_, "EASE").eval()
-        device = next(iter(inputs.values())).device
-        return extract(lambda batch: functional_call(network, self.subspaces_[k], (batch,)), inputs, device).to(device)
+        network = network_of(self.model_, "EASE")
+        return frozen_features(
+            self.model_, inputs, lambda batch: functional_call(network, self.subspaces_[k], (batch,))
+        )
 
     def _tuning(self) -> Tuning:
         return Tuning(

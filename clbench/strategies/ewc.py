@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,13 +72,27 @@ class EWC(SGDStrategy):
         squares = {k: torch.zeros_like(p) for k, p in weights.items()}
         n_samples = 0
         for batch in task.batches(32, phase="fisher"):
-            gradients = vmap(grad(sample_loss), in_dims=(None, 0, 0))(weights, dict(batch.raw), batch.y)
-            for k, g in gradients.items():
-                squares[k] += g.square().sum(0)
+            for gradients in _each(grad(sample_loss), weights, dict(batch.raw), batch.y):
+                for k, g in gradients.items():
+                    squares[k] += g.square().sum(0)
             n_samples += len(batch.y)
             if n_samples >= self.fisher_samples:
                 break
         return {k: s / n_samples for k, s in squares.items()}
+
+
+def _each(
+    gradient: Callable[..., dict[str, Tensor]], weights: dict[str, Tensor], inputs: dict[str, Tensor], y: Tensor
+) -> Iterator[dict[str, Tensor]]:
+    """Gradients of single samples, stacked: of all at once, or one by one where the network looks at its input."""
+    try:
+        yield vmap(gradient, in_dims=(None, 0, 0))(weights, inputs, y)
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        for row in range(len(y)):  # a text encoder, which cuts padding
+            alone = gradient(weights, {k: x[row] for k, x in inputs.items()}, y[row])
+            yield {k: g[None] for k, g in alone.items()}
 
 
 def _widened(old: Tensor | None, like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from clbench.errors import BadInput
 from clbench.models import Model
-from clbench.prototypes import ClassMeans, frozen_features, passed
+from clbench.prototypes import ClassMeans, frozen_features, one_pass
 from clbench.strategy import Strategy
 from clbench.stream import Inputs, Query, StreamSpec, TaskView
 
@@ -43,7 +43,7 @@ class FeCAM(Strategy):
     @torch.no_grad()
     def train_task(self, task: TaskView) -> None:
         """Add the task to the sums of its classes, and invert their covariances."""
-        for features, y in passed(task, self._features):
+        for features, y in one_pass(task, self._features):
             self.means_.add(features, y)
             for label in sorted(set(y.tolist())):
                 own = features[y == label].double()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from clbench.errors import BadInput
 from clbench.models import Model
-from clbench.prototypes import ClassMeans, candidates, frozen_features, passed
+from clbench.prototypes import ClassMeans, candidates, frozen_features, one_pass
 from clbench.strategy import Strategy
 from clbench.stream import Inputs, Query, StreamSpec, TaskView
 
@@ -49,7 +49,7 @@ class RanPAC(Strategy):
     def train_task(self, task: TaskView) -> None:
         """Add the task to the sums, choose the ridge on it, and solve; its projections are held in memory meanwhile."""
         projections, labels = [], []
-        for features, y in passed(task, self._features):
+        for features, y in one_pass(task, self._features):
             projected = self._projected(features)
             self.means_.add(projected, y)
             self.gram_.addmm_(projected.T, projected)
@@ -94,6 +94,7 @@ def best_ridge(h: Tensor, targets: Tensor, n_fitted: int) -> float:
 
 def ridge_weights(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
     """Weights (C, M) of the ridge regression: (``gram`` + ``ridge`` I) W' = ``cross``'."""
-    penalty = ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    weights: Tensor = torch.linalg.solve(gram + penalty, cross.T)
+    penalised = gram.clone()
+    penalised.diagonal().add_(ridge)
+    weights: Tensor = torch.linalg.solve(penalised, cross.T)
     return weights.T.contiguous()

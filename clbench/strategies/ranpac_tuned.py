@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from clbench.backbones.backbone import extract
 from clbench.models import Model
+from clbench.prototypes import frozen_features
 from clbench.strategies.ranpac import RanPAC
 from clbench.strategy import Branch
-from clbench.stream import Inputs, StreamSpec, TaskView
+from clbench.stream import Inputs, Query, StreamSpec, TaskView
 from clbench.tuning import Tune, Tuning, network_of
 
 
@@ -51,13 +52,18 @@ class TunedRanPAC(RanPAC):
         """The tuned network, which never changes again."""
         return {"tuned": self._branch} if self.tuned_ else {}
 
+    def predict(self, inputs: Inputs, query: Query) -> Tensor:
+        """As without tuning; nothing is answered before it."""
+        if not self.tuned_:
+            some = next(iter(inputs.values()))
+            return torch.full((len(some), len(query.classes)), -torch.inf, device=some.device)
+        return super().predict(inputs, query)
+
     def _features(self, inputs: Inputs) -> Tensor:
         return inputs["tuned"] if "tuned" in inputs else self._branch(inputs)
 
     def _branch(self, inputs: Inputs) -> Tensor:
-        self.model_.eval()
-        device = next(iter(inputs.values())).device
-        return extract(self.model_.features, inputs, device).to(device)
+        return frozen_features(self.model_, inputs)
 
     def _tuning(self) -> Tuning:
         return Tuning(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clbench.models import Model
-from clbench.prototypes import ClassMeans, candidates, frozen_features, passed
+from clbench.prototypes import ClassMeans, candidates, frozen_features, one_pass
 from clbench.strategy import Strategy
 from clbench.stream import Inputs, Query, StreamSpec, TaskView
 
@@ -33,7 +33,7 @@ class SimpleCIL(Strategy):
 
     def train_task(self, task: TaskView) -> None:
         """Add the task's features to the means of their classes."""
-        for features, y in passed(task, self._features):
+        for features, y in one_pass(task, self._features):
             self.means_.add(features, y)
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clbench.errors import BadInput
 from clbench.models import Model
-from clbench.prototypes import ClassMeans, candidates, frozen_features, passed
+from clbench.prototypes import ClassMeans, candidates, frozen_features, one_pass
 from clbench.strategy import Strategy
 from clbench.stream import Inputs, Query, StreamSpec, TaskView
 
@@ -45,7 +45,7 @@ class SLDA(Strategy):
     @torch.no_grad()
     def train_task(self, task: TaskView) -> None:
         """Add the task's features to means and scatter, then solve for the discriminants."""
-        for features, y in passed(task, self._features):
+        for features, y in one_pass(task, self._features):
             wide = features.double()
             self.means_.add(wide, y)
             self.moments_.addmm_(wide.T, wide)
