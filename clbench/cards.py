@@ -72,6 +72,8 @@ class Scenario:
             raise BadInput(f"scenario card '{card.get('name', '?')}' lacks: {', '.join(missing)}")
         if card["protocol"] not in PROTOCOLS:
             raise unknown("protocol", str(card["protocol"]), PROTOCOLS)
+        if card.get("label_space", "known") not in ("known", "open"):
+            raise unknown("label_space", str(card["label_space"]), ["known", "open"])
         if card.get("evaluator", "classification") != "classification":
             raise unknown("evaluator", str(card["evaluator"]), ["classification"])
         return cls(**card)

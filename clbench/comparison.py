@@ -87,7 +87,10 @@ def _grouped(
         if all(_matches(record.names[name], pattern) for name, pattern in patterns.items()):
             own = ", ".join(record.names[name] for name in NAMES if name in patterns)
             place = grouped.setdefault(tuple(record.names[n] for n in shared), {})
-            place.setdefault(own, {})[record.seed] = record
+            seeds = place.setdefault(own, {})
+            if record.seed in seeds:
+                raise BadInput(f"two records of {own} have seed {record.seed}; name more labels to tell them apart")
+            seeds[record.seed] = record
     return grouped
 
 

@@ -52,7 +52,14 @@ def register_cards() -> None:
 def _complete(card: dict[str, Any]) -> dict[str, Any]:
     """A card with every optional field present, so that each can be overridden without a ``+``."""
     optional = ("increments", "domain_order", "max_degrees", "subset", "normalise", "augment")
-    return {**dict.fromkeys(optional), "class_order": "seed", "test_fraction": 0.25, "notes": "", **card}
+    return {
+        **dict.fromkeys(optional),
+        "class_order": "seed",
+        "test_fraction": 0.25,
+        "label_space": "known",
+        "notes": "",
+        **card,
+    }
 
 
 def check_names(overrides: Iterable[str], config_dirs: Sequence[Path] = ()) -> None:

@@ -130,6 +130,8 @@ def _backbone(composed: Composed) -> tuple[Backbone | None, str]:
     """The backbone and its label: the chosen one, else the one the card was made for; None for plain inputs."""
     config, label = composed.config["backbone"], composed.label("backbone")
     if composed.choices["backbone"] == "card":
+        if any(split_override(o)[0].startswith("backbone.") for o in composed.overrides):
+            raise BadInput("options of a backbone need its name too: backbone=NAME (see: clbench list backbones)")
         label = composed.config["scenario"].get("backbone") or "pixels"
         config = configuration("backbone", label, [Path(composed.config_dir)] if composed.config_dir else [])
     if not config.get("_target_"):

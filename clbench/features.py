@@ -10,6 +10,8 @@ from torch import Tensor
 
 from clbench.backbones import Backbone
 from clbench.backbones.backbone import Filling
+from clbench.errors import BadInput
+from clbench.models import Pretrained
 from clbench.stream import Inputs, Rows, Split, Taken, TaskStream
 
 
@@ -33,6 +35,14 @@ def with_features(stream: TaskStream, backbone: Backbone, filling: Filling) -> T
     tasks = tuple(replace(task, train=extended(task.train), test=extended(task.test)) for task in stream.tasks)
     spec = replace(stream.spec, inputs=shapes, backbone=backbone.config())
     return replace(stream, spec=spec, tasks=tasks)
+
+
+def check_read(stream: TaskStream, model: object, label: str) -> None:
+    """``BadInput`` when nothing reads what the backbone gives: the run would be labelled with it for nothing."""
+    if stream.spec.backbone and not isinstance(model, Pretrained) and "features" not in stream.spec.inputs:
+        raise BadInput(
+            f"'{label}' reads nothing of the backbone; give backbone=pixels, or model=mlp, features, pretrained"
+        )
 
 
 def fill(stream: TaskStream) -> None:

@@ -27,13 +27,23 @@ def construct(cls: type[Any], options: Mapping[str, Any], what: str) -> Any:
         allowed = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
         if allowed and value not in allowed:
             raise unknown(f"value of {name} in {what}", str(value), map(str, allowed))
-        fits = PLAIN_TYPES.get(known[name])
-        if fits and (not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits)):
+        if not _fits(value, known[name]):
             raise BadInput(f"option '{name}' of {what} is of type {known[name]}; got {value!r}")
     try:
         return cls(**options)
     except TypeError as error:
         raise BadInput(f"{what} cannot be made from {dict(options)}: {error}") from error
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether a value is of a type as written: plain, ``X | None``, or a list of plain ones; others always fit."""
+    kind, optional = kind.removesuffix(" | None"), kind.endswith(" | None")
+    if value is None and optional:
+        return True
+    if kind.startswith("list["):
+        return isinstance(value, list) and all(_fits(v, kind[5:-1]) for v in value)
+    types = PLAIN_TYPES.get(kind)
+    return types is None or (isinstance(value, types) and (not isinstance(value, bool) or bool in types))
 
 
 def import_class(target: Any, kind: type[Any], what: str) -> type[Any]:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from clbench.backbones.backbone import Filling
+from clbench.backbones.backbone import PLACES, Filling
 from clbench.compose import compose
 from clbench.costs import environment
 from clbench.errors import BadInput, ClbenchError, RecordError, UnsupportedProtocol
 from clbench.evaluate import Row
 from clbench.experiment import Experiment, experiment, make_strategy
-from clbench.features import fill, with_features
+from clbench.features import check_read, fill, with_features
 from clbench.loop import Progress, RunResult, Watcher, prepare, run
 from clbench.models import Model
 from clbench.plugins import import_class
@@ -58,12 +58,15 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
         return done
     strategy = dataclasses.replace(exp.strategy)
     surroundings = environment(exp.device) | {"threads": exp.threads}
+    if exp.backbone and (places := {k: v for k, v in exp.backbone.config().items() if k in PLACES and v}):
+        surroundings["backbone"] = places
     filling = Filling(exp.device, getattr(watcher, "filled", None))
     with _threads(exp.threads):
         try:
             if exp.backbone:
                 stream = with_features(stream, exp.backbone, filling)
             stream = prepare(strategy, exp.make_model, stream, exp.seeds, exp.device)
+            check_read(stream, getattr(strategy, "model_", None), exp.names["model"])
             fill(stream)
         except UnsupportedProtocol as error:
             skipped = exp.record(status="skipped", reason=str(error), environment=surroundings)
@@ -183,12 +186,16 @@ def _content(result: RunResult, stream: TaskStream) -> dict[str, Any]:
 def _spec_content(spec: StreamSpec) -> dict[str, Any]:
     """The spec as plain data; class names are those of the tasks, and a backbone stands there where there is one."""
     plain = dataclasses.asdict(spec) | {"inputs": {k: list(v) for k, v in spec.inputs.items()}}
+    if spec.backbone:  # where its files lie is of this machine: see the record's environment
+        plain["backbone"] = {k: v for k, v in spec.backbone.items() if k not in PLACES or v is None}
     return {k: v for k, v in plain.items() if k != "class_names" and (k != "backbone" or v)}
 
 
-def _spec_of(result: dict[str, Any]) -> StreamSpec:
+def _spec_of(record: Record) -> StreamSpec:
     """The spec that a record's result was made with."""
-    spec = result["spec"]
+    result, spec = record.result, dict(record.result["spec"])
+    if "backbone" in spec:
+        spec["backbone"] = spec["backbone"] | record.environment.get("backbone", {})
     names = {c: n for t in result["tasks"] for c, n in zip(t["classes"], t["class_names"], strict=True)}
     known = tuple(names[c] for c in sorted(names)) if spec["label_space"] == "known" else None
     inputs = {name: tuple(shape) for name, shape in spec["inputs"].items()}
@@ -244,7 +251,7 @@ def load(folder: str | Path) -> Strategy:
     record = read_record(folder)
     if record.status != "ok" or not (folder / STATE).exists():
         raise RecordError(f"{folder} holds no trained model (status {record.status}); run it again with keep=true")
-    parts, spec = record.identity, _spec_of(record.result)
+    parts, spec = record.identity, _spec_of(record)
     if "__main__" in parts["strategy"]["target"]:
         raise BadInput("this strategy was defined in a script's __main__; put it in a module to load it back")
     strategy = make_strategy({"_target_": parts["strategy"]["target"], **parts["strategy"]["parameters"]}, Trainer())

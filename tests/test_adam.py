@@ -62,6 +62,10 @@ def probe(source: TaskStream, n: int = 60) -> Inputs:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
+def ranpac() -> TunedRanPAC:
+    return TunedRanPAC(n_projections=50, **QUICK)
+
+
 def parameters(strategy: Any) -> dict[str, Tensor]:
     return {k: v.clone() for k, v in strategy.model_.state_dict().items()}
 
@@ -70,9 +74,9 @@ def parameters(strategy: Any) -> dict[str, Tensor]:
 def test_features_are_those_of_the_frozen_network_and_then_of_the_tuned_one(tune: Tune) -> None:
     source = stream(SETTING.get(tune, "transformer"))
     strategy, simple = learnt(ADAM(tune=tune, **QUICK), source), learnt(SimpleCIL(), source, model=Features)
-    means, frozen = strategy.means_.means(), simple.means_.means()
-    assert means.shape == (10, 64)
-    assert torch.equal(means[:, :32], frozen), "the frozen half is SimpleCIL's bit by bit"
+    means, frozen, n = strategy.means_.means(), simple.means_.means(), strategy.model_.n_features
+    assert means.shape == (10, 2 * n)
+    assert torch.equal(means[:, :n], frozen), "the frozen half is SimpleCIL's bit by bit"
     asked = probe(source)
     with torch.no_grad():
         tuned = strategy.model_.features(asked)
@@ -111,18 +115,20 @@ def test_after_the_first_task_no_parameter_changes_by_a_bit(tune: Tune) -> None:
     assert torch.equal(strategy.branches()["tuned"](probe(source)), branch)
 
 
-@pytest.mark.parametrize("make", [lambda: ADAM(**QUICK), lambda: EASE(**QUICK)], ids=["ADAM", "EASE"])
+@pytest.mark.parametrize("make", [lambda: ADAM(**QUICK), lambda: EASE(**QUICK), ranpac], ids=["ADAM", "EASE", "RanPAC"])
 def test_with_branches_handed_out_answers_are_those_without(make: Any) -> None:
     strategy = learnt(make(), stream())
     asked = probe(stream())
     branches = {name: branch(asked) for name, branch in strategy.branches().items()}
-    assert len(branches) == (1 if isinstance(strategy, ADAM) else 3)
+    assert len(branches) == (3 if isinstance(strategy, EASE) else 1)
     assert torch.allclose(strategy.predict({**asked, **branches}, ALL), strategy.predict(asked, ALL), atol=1e-6)
     given = {name: torch.randn_like(features) for name, features in branches.items()}
     assert not torch.allclose(strategy.predict({**asked, **given}, ALL), strategy.predict(asked, ALL), atol=1e-2)
 
 
-@pytest.mark.parametrize("make", [lambda: ADAM(tune="vpt_deep", **QUICK), lambda: EASE(**QUICK)], ids=["ADAM", "EASE"])
+@pytest.mark.parametrize(
+    "make", [lambda: ADAM(tune="vpt_deep", **QUICK), lambda: EASE(**QUICK), ranpac], ids=["ADAM", "EASE", "RanPAC"]
+)
 def test_a_saved_strategy_goes_on_as_the_one_that_saved_it(make: Any, tmp_path: Path) -> None:
     first = learnt(make(), stream(), n_tasks=2)
     save_state(tmp_path / "state", first.state_dict())
@@ -182,10 +188,11 @@ def test_old_prototypes_are_completed_by_a_softmax_over_new_classes() -> None:
         o = int(owners[i])
         cosines = torch.stack([F.cosine_similarity(old[o, i], new[o, j], dim=0) for j in range(4)])
         weights = cosines.exp() / cosines.exp().sum()
-        assert torch.allclose(weights.sum(), torch.tensor(1.0))
         assert torch.allclose(found[i], sum(w * p for w, p in zip(weights, new[2], strict=True)), atol=1e-6)
     single = complete(old, owners, new[:, :1])
     assert torch.allclose(single, new[2, :1].expand(5, -1)), "with one new class each is that one"
+    alike = complete(old, owners, torch.cat([new[:2], torch.ones(1, 4, 8)]))
+    assert torch.allclose(alike, torch.ones(5, 8)), "weights sum to 1: of equal new means each is that mean"
 
 
 def test_with_alpha_zero_a_class_is_scored_in_its_own_subspace_only() -> None:
@@ -216,7 +223,7 @@ def test_ranpac_s_first_phase_is_adam_s_and_its_features_are_those_of_the_tuned_
     wanted = adam.branches()["tuned"](probe(source))
     assert torch.equal(strategy.branches()["tuned"](probe(source)), wanted)
     hidden = F.relu(wanted @ strategy.projection_).double()
-    assert strategy.projection_.shape == (32, 100)
+    assert strategy.projection_.shape == (strategy.model_.n_features, 100)
     assert torch.allclose(strategy.predict(probe(source), ALL), hidden @ strategy.weights_.T)
 
 
@@ -234,17 +241,23 @@ def test_what_ease_does_not_know_is_refused_with_the_nearest_name() -> None:
 
 
 def test_the_configurations_are_the_authors() -> None:
-    found = {n: read_yaml(p) for n, p in names("strategy").items() if n.startswith("adam_") or n == "ease"}
-    settings = {n: (c["epochs"], c["lr"], c["batch_size"], c["weight_decay"]) for n, c in found.items()}
-    assert settings == {
-        "adam_finetune": (5, 0.01, 128, 5e-4),
-        "adam_adapter": (20, 0.01, 48, 5e-4),
-        "adam_ssf": (20, 0.01, 48, 5e-4),
-        "adam_vpt_shallow": (20, 0.01, 48, 5e-4),
-        "adam_vpt_deep": (5, 0.05, 16, 5e-4),
-        "adam_batch_norm": (10, 0.01, 128, 5e-4),
-        "ease": (20, 0.01, 48, 5e-4),
+    long = {"epochs": 20, "lr": 0.01, "batch_size": 48, "weight_decay": 5e-4}
+    wanted: dict[str, dict[str, Any]] = {
+        "adam_finetune": {**long, "tune": "finetune", "epochs": 5, "batch_size": 128},
+        "adam_adapter": {**long, "tune": "adapter", "bottleneck": 64},
+        "adam_ssf": {**long, "tune": "ssf"},
+        "adam_vpt_shallow": {**long, "tune": "vpt_shallow", "n_tokens": 5, "token_init": "zero"},
+        "adam_vpt_deep": {
+            **{"tune": "vpt_deep", "n_tokens": 5, "token_init": "zero"},
+            **{"epochs": 5, "lr": 0.05, "batch_size": 16, "weight_decay": 5e-4},
+        },
+        "adam_batch_norm": {"tune": "batch_norm", "epochs": 10, "batch_size": 128},  # no gradient, so no lr
+        "ease": {**long, "module": "adapter", "bottleneck": 16, "alpha": 0.1, "others": "mean"},
+        "ranpac_tuned": {**long, "tune": "adapter"},
     }
+    found = {name: read_yaml(path) for name, path in names("strategy").items()}
+    assert {name for name in found if name.startswith("adam_")} <= set(wanted)
+    assert {name: {key: found[name][key] for key in settings} for name, settings in wanted.items()} == wanted
 
 
 @pytest.mark.parametrize("words", [["adam_ssf"], ["adam_batch_norm"], ["ease", "strategy.module=ssf"]])

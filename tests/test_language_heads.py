@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -14,11 +16,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional as F
 
 import clbench
 from clbench.backbones.text_encoder import TextEncoder
 from clbench.errors import BadInput
+from clbench.evaluate import Row
 from clbench.experiment import make_strategy
 from clbench.loop import prepare, run, train_one
 from clbench.models import MLP, Features, Head
@@ -30,7 +34,7 @@ from clbench.strategies.independent import Independent
 from clbench.strategies.lwf import LwF
 from clbench.strategies.naive import Naive
 from clbench.strategy import SGDStrategy, Trainer
-from clbench.stream import Query, StreamSpec, TaskStream
+from clbench.stream import Batch, Query, StreamSpec, TaskStream
 from clbench.targets import EncoderMissing, semantic_rows
 from tests.toy_streams import CPU, build
 
@@ -68,9 +72,28 @@ def stream(label_space: str = "known", protocol: str = "class-incremental") -> T
     return replace(made, tasks=tuple(replace(t, train=t.train.on(CPU), test=t.test.on(CPU)) for t in made.tasks))
 
 
-def prepared(strategy: Any, mode: Any = "sliced", label_space: str = "known") -> TaskStream:
-    model = partial(MLP, width=24, depth=1, head="language", head_mode=mode, targets=TARGETS)
+def prepared(strategy: Any, mode: Any = "sliced", label_space: str = "known", kind: Any = "language") -> TaskStream:
+    model = partial(MLP, width=24, depth=1, head=kind, head_mode=mode, targets=TARGETS)
     return prepare(strategy, model, stream(label_space), Seeds.of(0), CPU)
+
+
+class FirstBatch:
+    """A watcher that looks once, before the first step of a task: the head has its rows and is not yet trained."""
+
+    def __init__(self, look: Callable[[], Tensor]) -> None:
+        self._look = look
+        self.seen = torch.empty(0)
+
+    def started(self, n_tasks: int) -> None:
+        """Nothing to do."""
+
+    def stepped(self, task: int, phase: str, batch: Batch) -> None:
+        """Look, the first time."""
+        if not self.seen.numel():
+            self.seen = self._look().detach()
+
+    def finished_task(self, task: int, row: Row, seconds: float) -> None:
+        """Nothing to do."""
 
 
 def shipped_strategy(name: str) -> SGDStrategy:
@@ -112,6 +135,46 @@ def test_no_strategy_moves_a_frozen_row(name: str, mode: str, label_space: str) 
         assert {id(h.scale), id(h.projector.weight if h.projector else None)} <= held
         if strategy.reference:
             break
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "label_space"),
+    [
+        ("random_frozen", "sliced", "known"),
+        ("random_frozen", "growing", "open"),
+        ("language_permuted", "sliced", "known"),
+    ],
+)
+def test_no_training_moves_a_row_of_the_controls(kind: str, mode: str, label_space: str) -> None:
+    strategy = shipped_strategy("replay")
+    tasks = prepared(strategy, mode, label_space, kind)
+    h = strategy.model_.head
+    assert h.projector is not None
+    rows, projector = h.weight.clone(), h.projector.weight.clone()
+    for task in tasks.tasks:
+        before = FirstBatch(lambda: h.weight.clone())
+        train_one(strategy, tasks, task.index, Seeds.of(0), CPU, before)
+        assert torch.equal(h.weight, before.seen)
+        assert torch.equal(h.weight[: len(rows)], rows)
+        assert h.weight.grad is None
+        assert not h.weight.requires_grad
+        rows = before.seen
+    assert len(rows) == 10
+    assert not torch.equal(h.projector.weight, projector)
+
+
+@pytest.mark.parametrize(("mode", "label_space"), [("sliced", "known"), ("growing", "open")])
+@pytest.mark.parametrize(("name", "kept"), [("ewc", "fisher_"), ("si", "importance_"), ("lwf", "teacher_")])
+def test_the_projector_is_kept_as_any_weight_and_frozen_rows_are_not_weights(
+    name: str, kept: str, mode: str, label_space: str
+) -> None:
+    strategy = shipped_strategy(name)
+    tasks = prepared(strategy, mode, label_space)
+    train_one(strategy, tasks, 1, Seeds.of(0), CPU)
+    held: dict[str, Tensor] = getattr(strategy, kept)
+    assert held["head.projector.weight"].shape == (384, 24)
+    assert held["head.projector.weight"].abs().max() > 0
+    assert ("head.weight" in held) == (name == "lwf")  # a whole network, to be run; the others hold weights in place
 
 
 @pytest.mark.parametrize("kind", FROZEN)
@@ -191,6 +254,21 @@ def test_a_record_is_made_and_loaded_where_the_encoder_is_not_installed(
     scores = strategy.predict({"image": x}, Query(None, (3, 4), ("3", "4")))
     assert scores.shape == (4, 2)
     assert torch.isfinite(scores).all()
+
+
+def test_a_model_is_loaded_with_its_rows_where_nothing_could_make_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLBENCH_CACHE", str(tmp_path / "cache"))
+    language_run(tmp_path, "naive", "model.targets.template='the digit {}'")
+    (folder,) = (path.parent for path in tmp_path.rglob("state.safetensors"))
+    x, query = {"image": torch.rand(4, 1, 8, 8)}, Query(None, (3, 4), ("3", "4"))
+    wanted = clbench.load(folder).predict(x, query)
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(EncoderMissing):
+        semantic_rows(["3", "4"], template="the digit {}")
+    assert torch.equal(clbench.load(folder).predict(x, query), wanted)
 
 
 def test_a_checkpoint_brings_the_rows_to_a_head_that_is_made_without_an_encoder() -> None:
@@ -311,10 +389,13 @@ def language_run(folder: Path, strategy: str, *overrides: str, model: str = "mlp
     return clbench.run("split_digits-v1", strategy, model=model, records=folder, overrides=[*quick, *overrides])
 
 
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize("strategy", ["naive", "ewc", "derpp", "lwf"])
-def test_trained_rows_through_the_plug_in_are_the_plain_cosine_head_bit_for_bit(tmp_path: Path, strategy: str) -> None:
-    plain = language_run(tmp_path / "plain", strategy, "model.head=cosine", model="mlp")
-    plugged = language_run(tmp_path / "plugged", strategy, "model.head=cosine", "model.targets.dim=null")
+def test_trained_rows_through_the_plug_in_are_those_of_the_plain_head_bit_for_bit(
+    tmp_path: Path, strategy: str, kind: str
+) -> None:
+    plain = language_run(tmp_path / "plain", strategy, f"model.head={kind}", model="mlp")
+    plugged = language_run(tmp_path / "plugged", strategy, f"model.head={kind}", "model.targets.dim=null")
     assert plain.result == plugged.result
     states = [next((tmp_path / name).rglob("state.safetensors")).read_bytes() for name in ("plain", "plugged")]
     assert states[0] == states[1]
@@ -389,14 +470,15 @@ def test_the_map_is_the_same_for_every_class_and_seed() -> None:
     torch.testing.assert_close(grown.weight, head(match="map").weight)
 
 
-def test_centring_leaves_dot_products_alike_and_changes_the_rows_once_they_are_normalised() -> None:
-    plain, centred = semantic_rows(ANIMALS), head(dim=None, centre=True, d=384).weight
-    moved = plain - plain.mean(0)
+def test_centring_changes_the_rows_of_a_head_and_its_answers() -> None:
+    """L11's second half; its first, of dot-product heads, does not apply: frozen rows give cosine logits only."""
+    plain, centred = (head(dim=None, centre=centre, d=384) for centre in (False, True))
+    rows = semantic_rows(ANIMALS)
+    torch.testing.assert_close(plain.weight, rows)
+    torch.testing.assert_close(centred.weight, F.normalize(rows - rows.mean(0), dim=1))
+    assert off_diagonal(centred.weight @ centred.weight.T).mean() < off_diagonal(rows @ rows.T).mean()
     x = torch.randn(20, 384)
-    torch.testing.assert_close((x @ moved.T).softmax(1), (x @ plain.T).softmax(1), atol=1e-6, rtol=0)
-    torch.testing.assert_close(centred, F.normalize(moved, dim=1))
-    assert ((x @ centred.T).softmax(1) - (x @ plain.T).softmax(1)).abs().max() > 0.01
-    assert off_diagonal(centred @ centred.T).mean() < off_diagonal(plain @ plain.T).mean()
+    assert (centred(x).softmax(1) - plain(x).softmax(1)).abs().max() > 0.01
 
 
 # --- L12: encoding
@@ -425,11 +507,20 @@ def test_teacher_and_student_share_their_rows(name: str, mode: str, label_space:
     strategy = shipped_strategy(name)
     tasks = prepared(strategy, mode, label_space)
     train_one(strategy, tasks, 1, Seeds.of(0), CPU)
+    h = strategy.model_.head
     teacher: dict[str, Tensor] = strategy.teacher_  # type: ignore[attr-defined]
-    train_one(strategy, tasks, 2, Seeds.of(0), CPU)
-    old = teacher["head.weight"]
-    assert torch.equal(strategy.model_.head.weight[: len(old)], old)
-    assert not torch.equal(strategy.model_.head.projector.weight, teacher["head.projector.weight"])  # type: ignore[union-attr]
+    own = {k.removeprefix("head."): v for k, v in teacher.items() if k.startswith("head.")}
+    x = torch.rand(20, 24, generator=torch.Generator().manual_seed(0))
+    first = FirstBatch(lambda: h(x))
+    train_one(strategy, tasks, 2, Seeds.of(0), CPU, first)
+    rows, more = (h.rows(task.classes, None) for task in tasks.tasks[:2])
+    wanted = functional_call(h, own, (x,))[:, rows]
+    assert wanted.std() > 0
+    assert torch.equal(first.seen[:, rows], wanted)  # the student's head begins as the teacher's, beside its new rows
+    assert first.seen.shape[1] > max(more)
+    assert not torch.allclose(h(x)[:, rows], wanted, atol=1e-3)  # what is trained around the rows moves on ...
+    moved = {k: v for k, v in h.state_dict().items() if k not in ("weight", "keys")}
+    torch.testing.assert_close(functional_call(h, {**own, **moved}, (x,))[:, rows], h(x)[:, rows])  # ... and they stay
 
 
 # --- zero-shot

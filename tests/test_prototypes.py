@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -86,11 +86,15 @@ def answers(strategy: Strategy, stream: TaskStream) -> NDArray[np.int64]:
 
 def toy(x: Tensor, y: Tensor, n_tasks: int = 1) -> TaskStream:
     """Features dealt out to tasks class by class."""
+    return dealt(x, y, [torch.isin(y, classes).nonzero()[:, 0] for classes in torch.unique(y).chunk(n_tasks)])
+
+
+def dealt(x: Tensor, y: Tensor, parts: Sequence[Tensor]) -> TaskStream:
+    """Features dealt out to tasks by these rows; a class may come again."""
     tasks = []
-    for index, classes in enumerate(torch.unique(y).chunk(n_tasks), start=1):
-        own = torch.isin(y, classes)
-        split = Split({"features": x[own]}, y[own], own.nonzero()[:, 0].numpy())
-        labels = tuple(classes.tolist())
+    for index, rows in enumerate(parts, start=1):
+        split = Split({"features": x[rows]}, y[rows], rows.numpy())
+        labels = tuple(torch.unique(y[rows]).tolist())
         tasks.append(Task(index, str(index), labels, tuple(map(str, labels)), split, split, ""))
     spec = StreamSpec("class-incremental", {"features": (x.shape[1],)}, n_classes=int(y.max()) + 1)
     return TaskStream(spec, tuple(tasks), "")
@@ -121,6 +125,19 @@ def test_a_prototype_is_the_mean_of_its_class_and_stays_so_when_a_stage_is_run_a
     assert torch.allclose(strategy.means_.means(), wanted, rtol=0, atol=1e-12)
     train_one(strategy, stream, 2, Seeds.of(1), CPU)
     assert torch.allclose(strategy.means_.means(), wanted, rtol=0, atol=1e-12)
+
+
+def test_a_class_that_comes_again_has_the_mean_of_all_its_samples_and_not_of_the_last_ones() -> None:
+    x, y = clouds()
+    early, late = torch.arange(len(y)).split([150, 50])
+    moved = x.clone()
+    moved[late] += 5 * torch.arange(12).roll(3) * (y[late, None] - 2)  # samples that say something else
+    strategy = learnt(SimpleCIL(), dealt(moved, y, [early, late]))
+    query = Query(None, tuple(range(5)), ())
+    assert torch.equal(scores(strategy, x, query), scores(learnt(SimpleCIL(), toy(moved, y)), x, query))
+    for part in (early, late):
+        alone = scores(learnt(SimpleCIL(), dealt(moved, y, [part])), x, query)
+        assert (scores(strategy, x, query).argmax(1) != alone.argmax(1)).double().mean() > 0.1
 
 
 def test_the_length_of_a_class_s_features_does_not_count_in_cosines() -> None:
@@ -206,10 +223,13 @@ def test_slda_with_the_identity_for_its_covariance_is_the_nearest_class_mean() -
 
 
 def test_ranpac_s_sums_do_not_depend_on_how_the_samples_are_dealt_out_to_tasks() -> None:
-    five, two, joint = (learnt(RanPAC(n_projections=100), toy(*clouds(), n_tasks=n)) for n in (5, 2, 1))
-    for other in (two, joint):
-        assert torch.allclose(five.gram_, other.gram_, rtol=1e-12)
-        assert torch.allclose(five.means_.sums, other.means_.sums, rtol=1e-12)
+    x, y = clouds()
+    shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+    streams = [toy(x, y, n_tasks=n) for n in (5, 2, 1)] + [dealt(x, y, shuffled.split(n)) for n in (200, 70, 30)]
+    first, *others = (learnt(RanPAC(n_projections=100), stream) for stream in streams)
+    for other in others:
+        assert torch.allclose(first.gram_, other.gram_, rtol=1e-9, atol=0)
+        assert torch.allclose(first.means_.sums, other.means_.sums, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("overrides", [DIGITS, COMING_AGAIN], ids=["new classes", "classes that come again"])

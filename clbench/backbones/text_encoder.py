@@ -60,16 +60,22 @@ class TextEncoder(PretrainedBackbone):
         self._weights()
         if not any((self._place() / name).is_file() for name in TOKENIZERS):  # transformers would make an empty one
             raise BadInput(f"no tokenizer in '{self._place()}'; expected one of: {', '.join(TOKENIZERS)}")
-        _ = self.n_features
+        most = self._config("max_position_embeddings", self.max_length)
+        if not 2 <= self.max_length <= most:
+            raise BadInput(f"backbone.max_length lies between 2 and the encoder's {most} tokens; got {self.max_length}")
 
     @property
     def n_features(self) -> int:
         """Its hidden size."""
+        return self._config("hidden_size")
+
+    def _config(self, name: str, otherwise: int | None = None) -> int:
         config = self._place() / "config.json"
         try:
-            return int(json.loads(config.read_text(encoding="utf-8"))["hidden_size"])
+            found = json.loads(config.read_text(encoding="utf-8"))
+            return int(found[name] if otherwise is None else found.get(name, otherwise))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{config} does not say the encoder's hidden_size: {error!r}") from error
+            raise BadInput(f"{config} does not say the encoder's {name}: {error!r}") from error
 
     def weights_hash(self) -> str:
         """SHA-256 of weights, configuration and tokenizer."""

@@ -12,6 +12,7 @@ import torch
 from clbench.backbones.backbone import Backbone, Filling
 from clbench.data.rows import ArrayRows, SourceRows
 from clbench.data.text import decode_texts
+from clbench.errors import BadInput
 from clbench.stream import Modality, Rows, StreamSpec
 
 
@@ -39,5 +40,8 @@ class TfIdf(Backbone):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         texts = [decode_texts(part[torch.arange(part.shape[0])].numpy()) for part in parts]
-        vectorizer = TfidfVectorizer(dtype=np.float32).fit(texts[0])
+        try:
+            vectorizer = TfidfVectorizer(dtype=np.float32).fit(texts[0])
+        except ValueError as error:
+            raise BadInput(f"TF-IDF finds no words in the training texts of the first task: {error}") from error
         return [ArrayRows(vectorizer.transform(part).toarray()) for part in texts]

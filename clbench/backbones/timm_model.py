@@ -110,7 +110,10 @@ class TimmModel(PretrainedBackbone):
 
     def _normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         own = _config(self.name)
-        return tuple(self.mean or own["mean"]), tuple(self.std or own["std"])
+        mean, std = tuple(self.mean or own["mean"]), tuple(self.std or own["std"])
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise BadInput(f"backbone {self.name}: mean and std are three numbers each, std above 0; got {mean}, {std}")
+        return mean, std
 
     def _file(self) -> Path:
         if self.weights is not None:

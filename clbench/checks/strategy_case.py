@@ -64,11 +64,15 @@ class Subject:
 
     @cached_property
     def setting(self) -> Setting:
-        """The first of the check settings that the strategy accepts; the plain one if it refuses them all."""
+        """The first of the check settings that the strategy accepts; the plain one if it refuses them all.
+
+        Raises ``BadInput`` where a setting that may be the one cannot be made here: an extra is missing.
+        """
         for setting in SETTINGS:
+            stream = fresh_stream(self.protocols[0], setting=setting)
             try:
                 with quiet():
-                    begin(self.make(), fresh_stream(self.protocols[0], setting=setting), SEED)
+                    begin(self.make(), stream, SEED)
             except BadInput:
                 continue
             except Exception:  # whatever a plugin raises is for a clause to tell

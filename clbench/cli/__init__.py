@@ -21,7 +21,7 @@ Run one strategy on one scenario, or a sweep of them with -m; every key of conf/
   clbench run scenario=split_digits-v1 strategy=ewc strategy.strength=10 trainer.lr=0.01
   clbench run scenario=clinc150-v1 backbone=minilm strategy=simplecil
   clbench run scenario=split_digits-v1 strategy._target_=my_pkg.mine.Mine +strategy.alpha=0.5
-  clbench run -m 'scenario=glob(split_*)' 'strategy=glob(*)' 'seed=range(5)'
+  clbench run -m 'scenario=glob(split_digits*)' strategy=naive,replay,simplecil 'seed=range(5)'
 
   -m, --multirun       run every combination of a sweep
   --config-dir FOLDER  add your own strategy/, backbone/, model/, trainer/, scenario/ configurations

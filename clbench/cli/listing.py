@@ -51,7 +51,7 @@ def _metrics() -> Iterator[tuple[str, ...]]:
 
 
 def _datasets() -> Iterator[tuple[str, ...]]:
-    for name in ("digits", "mnist5k", "folder"):
+    for name in ("digits", "mnist5k", "emoji", "clinc150", "folder", "csv"):
         yield name, first_sentence(f"clbench.data.sources.{name}")
 
 

@@ -54,6 +54,8 @@ class Display:
         """Note the number of tasks."""
         self.n_tasks = n_tasks
         if self._live:
+            if self._bar is not None:  # of the feature cache
+                self._live.remove_task(self._bar)
             self._bar = self._live.add_task(self.title, total=n_tasks, now="scoring the untrained model")
 
     def stepped(self, task: int, phase: str, batch: Batch) -> None:

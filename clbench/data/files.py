@@ -85,12 +85,13 @@ def opened(name: str, data: bytes, grey: bool) -> Image:
     """The picture in the bytes of a file, transparent parts white; ``DataMissing`` when they cannot be decoded."""
     from PIL import Image, UnidentifiedImageError
 
+    unreadable = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
     try:
         picture: Image.Image = Image.open(io.BytesIO(data))
         if picture.has_transparency_data:  # a transparent background needs one fixed colour
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
         return picture.convert("L" if grey else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:  # as Pillow's decoders raise
+    except unreadable as error:  # as Pillow's decoders raise
         raise DataMissing(f"image file '{name}' cannot be decoded: {error}") from error
 
 
