@@ -17,10 +17,24 @@ from clbench.models import Model
 from clbench.strategies.ewc import EWC
 from clbench.strategies.naive import Naive
 from clbench.strategies.replay import Replay
+from clbench.strategy import Branch
 from clbench.stream import Batch, StreamSpec, TaskView
 from tests.planted_strategies import breaks
 
 CACHE: list[dict[str, Tensor]] = []  # what one of the strategies below wrongly keeps in the module
+
+
+@breaks("branches_never_change")
+@dataclass(kw_only=True)
+class CallsItsNetworkFrozen(Naive):
+    """Says that a network is frozen which it goes on training.
+
+    Source: none.
+    Differs: the harness would hand out features of an earlier network.
+    """
+
+    def branches(self) -> dict[str, Branch]:
+        return {"body": self.model_.features}
 
 
 @breaks("past_tasks_are_closed")

@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from clbench.data.cache import cached
 from clbench.data.features import CHUNK, FEATURES, KEY, Entry, name_of, stored_features
 from clbench.errors import BadInput
 from tests.command import Answer, call, only, records, refused, start
@@ -336,17 +337,20 @@ def test_prune_does_not_take_an_entry_from_the_process_that_writes_it(home: Path
     assert Entry.read(home / name_of(WHOLE)) is not None
 
 
-def test_verify_names_an_entry_that_cannot_be_read_and_arrays_that_are_cut_off(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut off", "flipped byte"])
+def test_verify_names_an_entry_that_cannot_be_read_and_damaged_arrays(home: Path, tmp_path: Path, damage: str) -> None:
     Counted().stored()
     (home / name_of(WHOLE) / KEY).write_text("{")
     arrays = home.parent / "arrays" / "pictures"
-    arrays.mkdir(parents=True)
-    np.save(arrays / "images.npy", np.zeros((10, 3, 8, 8), np.uint8))
-    _shorten(arrays / "images.npy")
+    cached("pictures", lambda: {"images": np.zeros((10, 3, 8, 8), np.uint8)})
+    if damage == "cut off":
+        _shorten(arrays / "images.npy")
+    else:
+        flip(arrays / "images.npy", 500)
     answer = call("cache", "verify", cwd=tmp_path)
     assert answer.code == 1 and answer.out.splitlines()[-1].endswith("2 entries checked, 2 damaged")
     assert f"features {name_of(WHOLE)}: cannot be read" in answer.out
-    assert "arrays pictures: was not readable and has been deleted" in answer.out and not arrays.exists()
+    assert "arrays pictures: images.npy is not what was written; deleted" in answer.out and not arrays.exists()
 
 
 def test_an_empty_cache_is_listed_verified_and_pruned_without_a_word_too_much(home: Path, tmp_path: Path) -> None:

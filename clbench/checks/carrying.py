@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from clbench.checks.answering import equal
@@ -62,6 +63,15 @@ def stored_samples_are_declared(case: StrategyCase) -> None:
             f"{found} found",
             advice,
         )
+
+
+def branches_never_change(case: StrategyCase) -> None:
+    """What branches() gives is frozen: each branch makes the same of a sample, bit by bit, after every later task."""
+    for row, after in enumerate(case.main.branches):
+        for before in case.main.branches[:row]:
+            changed = [name for name in before.keys() & after.keys() if not torch.equal(before[name], after[name])]
+            advice = "give a network only when it is frozen, or under another name when it has changed"
+            expect(not changed, f"the same features after task {row} as before", f"others from {changed}", advice)
 
 
 def state_bytes_are_counted(case: StrategyCase) -> None:

@@ -45,6 +45,7 @@ STRATEGY_CLAUSES: tuple[Clause[StrategyCase], ...] = (
     Clause(answering.predict_answers_each_sample_by_itself, every_protocol=True),
     Clause(carrying.state_is_plain),
     Clause(carrying.state_is_all_that_is_carried, every_protocol=True),
+    Clause(carrying.branches_never_change, every_protocol=True),
     Clause(carrying.state_bytes_are_counted),
     Clause(carrying.stored_samples_stay_within_memory, every_protocol=True),
     Clause(carrying.stored_samples_are_declared, every_protocol=True),

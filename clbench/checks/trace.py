@@ -30,7 +30,8 @@ class Trace:
     """What a run left behind; lists and keys count rows: 0 is the strategy just set up, k after task k.
 
     ``scores[k][j]``: scores of probe j+1 in row k. ``found``: training samples seen in the strategy's attributes.
-    ``altered``: settings of the process that training changed. ``started``: when the run began, in seconds since 1970.
+    ``branches``: what each frozen branch makes of the first samples of probe 1. ``altered``: settings of the process
+    that training changed. ``started``: when the run began, in seconds since 1970.
     """
 
     strategy: Strategy
@@ -40,6 +41,7 @@ class Trace:
     stored: list[Any] = field(default_factory=list)
     found: list[int] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
+    branches: list[dict[str, Tensor]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
 
 
@@ -66,6 +68,9 @@ def note(trace: Trace) -> None:
     trace.states.append(trace.strategy.state_dict())
     trace.stored.append(trace.strategy.stored_samples())
     trace.found.append(count_samples(vars(trace.strategy), trace.stream))
+    with no_side_effects(trace.strategy):
+        inputs = trace.stream.tasks[0].test.take(torch.arange(8))
+        trace.branches.append({name: branch(inputs) for name, branch in trace.strategy.branches().items()})
 
 
 def run(strategy: Strategy, stream: TaskStream, seeds: Seeds, answer: bool = True, noise: int = 1) -> Trace:

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.data.cache import cache_folder
-from clbench.data.features import CHECKSUMS, FEATURES, KEY, Entry, locked
+from clbench.data.cache import cache_folder, damaged, locked
+from clbench.data.features import CHECKSUMS, FEATURES, KEY, Entry
 from clbench.errors import BadInput, unknown
 
 DAY = 86400.0
@@ -119,7 +119,7 @@ def _described(kept: Kept) -> tuple[str, str, str, str]:
     largest = _largest(kept)
     if largest is None:
         return "damaged: see clbench cache verify", "", "", ""
-    what = ", ".join(sorted(file.stem for file in kept.folder.iterdir()))
+    what = ", ".join(sorted(file.stem for file in kept.folder.glob("*.npy")))
     return what, "", f"{len(largest):,}", " x ".join(map(str, largest.shape[1:]))
 
 
@@ -139,9 +139,9 @@ def _verify() -> int:
 def _problem(kept: Kept) -> str:
     """What is wrong with an entry; empty when it is sound. What is damaged is taken out, to be made again."""
     if kept.kind == "arrays":
-        if _largest(kept) is None:  # they have no checksums; np.load sees a file that is too short
+        if files := damaged(kept.folder):
             kept.remove()
-            return "was not readable and has been deleted; the next run that needs it makes it again"
+            return f"{', '.join(files)} is not what was written; deleted, the next run that needs it makes it again"
         return ""
     entry = Entry.read(kept.folder)
     if entry is None:
@@ -191,7 +191,7 @@ def _remove_strays() -> None:
 def _largest(kept: Kept) -> NDArray[Any] | None:
     """The largest array of an entry; None when one cannot be read."""
     try:
-        arrays: list[NDArray[Any]] = [np.load(f, mmap_mode="r") for f in kept.folder.iterdir()]
+        arrays: list[NDArray[Any]] = [np.load(f, mmap_mode="r") for f in kept.folder.glob("*.npy")]
         return max(arrays, key=lambda a: a.nbytes)
     except (OSError, ValueError, EOFError):
         return None

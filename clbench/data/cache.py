@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from clbench.errors import BadInput
 
 Arrays = Mapping[str, NDArray[Any]]
+CHECKSUMS = "checksums.json"
 
 
 def cache_folder() -> Path:
@@ -33,22 +37,15 @@ def cached(key: str, make: Callable[[], Arrays]) -> dict[str, NDArray[Any]]:
     Writing is atomic, and of two processes that need the same arrays one makes them while the other waits.
     Raises ``BadInput`` when the cache folder cannot be written.
     """
-    from filelock import FileLock
-
     entry = cache_folder() / "arrays" / key
     if (found := _read(entry)) is not None:
         return found
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{entry}.lock"):
-            if _read(entry) is None:
+    with locked(entry, lambda: None):
+        if _read(entry) is None:
+            made = make()
+            with writing():
                 shutil.rmtree(entry, ignore_errors=True)  # what is left of a damaged one
-                _write(entry, make)
-    except OSError as error:
-        raise BadInput(
-            f"the cache folder '{cache_folder()}' cannot be written: {error.strerror or error}\n"
-            "  choose another with CLBENCH_CACHE=FOLDER"
-        ) from error
+                _write(entry, made)
     return _read(entry) or {}
 
 
@@ -63,11 +60,64 @@ def _read(entry: Path) -> dict[str, NDArray[Any]] | None:
     return arrays or None
 
 
-def _write(entry: Path, make: Callable[[], Arrays]) -> None:
+def _write(entry: Path, made: Arrays) -> None:
     draft = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".draft-"))
     try:
-        for name, array in make().items():
+        for name, array in made.items():
             np.save(draft / f"{name}.npy", array, allow_pickle=False)
+        sums = {path.name: _checksum(path) for path in sorted(draft.glob("*.npy"))}
+        (draft / CHECKSUMS).write_text(json.dumps(sums), encoding="utf-8")
         draft.replace(entry)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def damaged(entry: Path) -> list[str]:
+    """Files of an entry of arrays whose bytes are not those that were written."""
+    try:
+        sums = json.loads((entry / CHECKSUMS).read_text(encoding="utf-8"))
+        return [name for name, known in sums.items() if _checksum(entry / name) != known]
+    except (OSError, ValueError, AttributeError):
+        return [CHECKSUMS]
+
+
+def _checksum(path: Path) -> int:
+    total = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            total = zlib.crc32(block, total)
+    return total
+
+
+@contextmanager
+def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Be the only process that writes this entry; ``waiting`` is called every second until then.
+
+    Raises ``BadInput`` when the cache folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    with writing():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock")
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=1)
+            except Timeout:
+                waiting()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Say in words that the cache folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"the cache folder '{cache_folder()}' cannot be written: {error.strerror or error}\n"
+            "  choose another with CLBENCH_CACHE=FOLDER"
+        ) from error

@@ -12,8 +12,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.data.cache import cache_folder
-from clbench.errors import BadInput
+from clbench.data.cache import cache_folder, locked, writing
 
 CHUNK = 128  # rows computed, checked and repaired together
 KEY, FEATURES, CHECKSUMS = "key.json", "features.npy", "checksums.npy"
@@ -120,7 +119,7 @@ def _fill(
     report(done, total)
     for chunk in missing:
         fresh = compute(np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, n_rows))).astype(np.float32)
-        with _writing():
+        with writing():
             if entry is None or entry.features.shape[1] != fresh.shape[1]:
                 entry = _create(folder, key, (n_rows, fresh.shape[1]))
             entry.store(chunk, fresh)
@@ -179,39 +178,6 @@ def _checksum(features: NDArray[np.float32]) -> int:
 
 def _n_rows(chunks: list[int], n_rows: int) -> int:
     return sum(min(CHUNK, n_rows - c * CHUNK) for c in chunks)
-
-
-@contextmanager
-def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Be the only process that writes this entry; ``waiting`` is called every second until then.
-
-    Raises ``BadInput`` when the cache folder cannot be written.
-    """
-    from filelock import FileLock, Timeout
-
-    with _writing():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{folder}.lock")
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=1)
-            except Timeout:
-                waiting()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BadInput(
-            f"the cache folder '{cache_folder()}' cannot be written: {error.strerror or error}\n"
-            "  choose another with CLBENCH_CACHE=FOLDER"
-        ) from error
 
 
 def name_of(key: Mapping[str, Any]) -> str:
