@@ -129,7 +129,7 @@ def _build(exp: Experiment) -> TaskStream:
 def _run(
     exp: Experiment, strategy: Strategy, stream: TaskStream, checkpoint: Path, watcher: Watcher | None
 ) -> RunResult:
-    progress = _resume(checkpoint, strategy, stream.fingerprint)
+    progress = _resume(checkpoint, strategy, stream.fingerprint, exp.device)
 
     def save(progress: Progress, state: State) -> None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -146,12 +146,12 @@ def _row_state(row: Row) -> dict[str, torch.Tensor]:
     return {f.name: torch.from_numpy(getattr(row, f.name)) for f in dataclasses.fields(row)}
 
 
-def _resume(checkpoint: Path, strategy: Strategy, fingerprint: str) -> Progress | None:
+def _resume(checkpoint: Path, strategy: Strategy, fingerprint: str, device: torch.device) -> Progress | None:
     """Load an interrupted run's state; a checkpoint that is damaged or of other data is thrown away."""
     if not checkpoint.exists():
         return None
     try:
-        saved = load_state(checkpoint)
+        saved = load_state(checkpoint, None if device.type == "cpu" else device)
         if not {"rows", "counts", "costs", "strategy"} <= set(saved) or saved.get("fingerprint") != fingerprint:
             raise RecordError(f"{checkpoint} is not a checkpoint of this stream")
     except RecordError:
@@ -261,5 +261,5 @@ def load(folder: str | Path) -> Strategy:
     except EncoderMissing:  # the rows are in the state: no encoder is needed to answer
         model = model_class(spec, **options | {"targets": {**(options.get("targets") or {}), "encoder": None}})
     strategy.setup(model, spec, np.random.default_rng(0))
-    strategy.load_state_dict(load_state(folder / STATE, "cpu"))
+    strategy.load_state_dict(load_state(folder / STATE))
     return strategy

@@ -85,10 +85,10 @@ def save_state(path: Path, state: Any) -> None:
     save_file(tensors, path, metadata={"structure": json.dumps(strip(state))})
 
 
-def load_state(path: Path, device: str | None = None) -> Any:
+def load_state(path: Path, accelerator: torch.device | str | None = None) -> Any:
     """Read what :func:`save_state` wrote; ``RecordError`` when the file is damaged.
 
-    ``device``: where its tensors go; None for the kind of device each was on, where this machine has it.
+    ``accelerator``: where tensors go that were on one when they were saved; None for the CPU, as all others.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -102,8 +102,7 @@ def load_state(path: Path, device: str | None = None) -> Any:
     def build(node: dict[str, Any]) -> Any:
         kind, value = next(iter(node.items()))
         if kind == "tensor":
-            place = device or (node.get("device", "cpu") if torch.cuda.is_available() else "cpu")
-            return tensors[value].to(place)
+            return tensors[value].to(accelerator) if accelerator and node.get("device") else tensors[value]
         if kind == "dict":
             return {k: build(v) for k, v in value}
         if kind == "list":

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from clbench.data.cache import CHECKSUMS as SUMS
 from clbench.data.cache import cache_folder, damaged, locked
 from clbench.data.features import CHECKSUMS, FEATURES, KEY, Entry
 from clbench.errors import BadInput, unknown
@@ -49,7 +50,9 @@ class Kept:
     def ours(self) -> bool:
         """Whether nothing lies in it that clbench does not write; anything else is left alone."""
         files = [p.name for p in self.folder.iterdir()]
-        own = {KEY, FEATURES, CHECKSUMS} if self.kind == "features" else {n for n in files if n.endswith(".npy")}
+        own = (
+            {KEY, FEATURES, CHECKSUMS} if self.kind == "features" else {SUMS, *(n for n in files if n.endswith(".npy"))}
+        )
         return bool(files) and set(files) <= own
 
     @property
