@@ -113,15 +113,32 @@ def to_markdown(purpose: str, comparisons: Sequence[Comparison], records: Sequen
             "|" + "---|" * 7,
         ]
         lines += [_row(row) for row in rows]
-        n = sum(row.separated for row in rows)
-        lines += ["", f"{n} of {len(rows)} differences are separated.", ""]
+        lines += ["", *(_in_words(name, [r for r in rows if r.metric == name]) for name in MEASURED), ""]
     return "\n".join(lines)
+
+
+def _in_words(name: str, rows: Sequence[Difference]) -> str:
+    """What the data say about one metric: where it is higher, where lower, and where nothing can be said."""
+    apart = [row for row in rows if row.separated]
+    parts = []
+    for word, some in (
+        ("higher", [r for r in apart if r.estimate.mean > 0]),
+        ("lower", [r for r in apart if r.estimate.mean <= 0]),
+    ):
+        where = "; ".join(dict.fromkeys(", ".join([*_shown(r.where), r.of]) for r in some))
+        parts.append(f"{word} in {len(some)}" + (f" ({where})" if where else ""))
+    rest = len(rows) - len(apart)
+    return f"- {metric(name).title}: {parts[0]}, {parts[1]}, not separated in {rest} of {len(rows)} differences."
+
+
+def _shown(where: Labels) -> list[str]:
+    return [label for label in where if label != "none"]
 
 
 def _row(row: Difference) -> str:
     gap = row.estimate
     shown = f"{100 * gap.mean:+.1f} ± {100 * gap.half_width:.1f}"
     verdict = "**separated**" if row.separated else "not separated"
-    where = ", ".join(label for label in row.where if label != "none")
+    where = ", ".join(_shown(row.where))
     pair = f"{row.of} − {row.against}"
     return f"| {where} | {pair} | {metric(row.metric).title} | {shown} | {gap.n} | {row.p:.3f} | {verdict} |"

@@ -10,6 +10,7 @@ import numpy as np
 
 MIN_SEEDS = 3
 LEVEL = 0.95
+ALIKE = 1e-12  # differences closer than this are equal but for rounding
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def p_value(differences: Sequence[float]) -> float:
     """
     if len(differences) < MIN_SEEDS or math.isnan(math.fsum(differences)):
         return math.nan
-    if max(differences) == min(differences):
-        return 1.0 if differences[0] == 0 else 0.0
+    if max(differences) - min(differences) < ALIKE:
+        return 1.0 if abs(differences[0]) < ALIKE else 0.0
     from scipy.stats import ttest_1samp
 
     return float(ttest_1samp(differences, 0.0).pvalue)

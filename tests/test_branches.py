@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clbench.checks.streams import CPU, fresh_stream, small_model
@@ -14,7 +15,7 @@ from clbench.state import State
 from clbench.strategies.adam import ADAM
 from clbench.strategies.ease import EASE
 from clbench.strategy import Branch, Strategy
-from clbench.stream import Inputs
+from clbench.stream import Inputs, TaskStream
 
 SEEDS = Seeds.of(0)
 
@@ -39,9 +40,12 @@ class EaseWithoutBranches(EASE):
         return {}
 
 
-def accuracy(strategy: Strategy, setting: str = "convolutional") -> np.ndarray:  # type: ignore[type-arg]
-    stream = prepare(strategy, small_model, fresh_stream("class-incremental", "known", setting), SEEDS, CPU)  # type: ignore[arg-type]
-    return run(strategy, stream, SEEDS, CPU).accuracy.values
+def ready(strategy: Strategy) -> TaskStream:
+    return prepare(strategy, small_model, fresh_stream("class-incremental", "known", "convolutional"), SEEDS, CPU)
+
+
+def accuracy(strategy: Strategy) -> NDArray[np.float64]:
+    return run(strategy, ready(strategy), SEEDS, CPU).accuracy.values
 
 
 def test_a_frozen_branch_is_run_once_over_every_sample() -> None:
@@ -73,17 +77,12 @@ def test_a_run_that_goes_on_from_a_checkpoint_has_its_branches_again() -> None:
         if progress.tasks_done == 2:
             saved.append((Progress([*progress.rows], [*progress.counts], [*progress.costs]), state))
 
-    def prepared() -> tuple[Strategy, object]:
-        strategy = EASE(module="ssf", epochs=1)
-        return strategy, prepare(
-            strategy, small_model, fresh_stream("class-incremental", "known", "convolutional"), SEEDS, CPU
-        )
-
-    strategy, stream = prepared()
-    whole = run(strategy, stream, SEEDS, CPU, checkpoint=keep)  # type: ignore[arg-type]
-    again, stream = prepared()
+    strategy = EASE(module="ssf", epochs=1)
+    whole = run(strategy, ready(strategy), SEEDS, CPU, checkpoint=keep)
+    again = EASE(module="ssf", epochs=1)
+    stream = ready(again)
     (progress, state) = saved[0]
     again.load_state_dict(state)
-    rest = run(again, stream, SEEDS, CPU, progress=progress)  # type: ignore[arg-type]
+    rest = run(again, stream, SEEDS, CPU, progress=progress)
     assert np.array_equal(whole.accuracy.values, rest.accuracy.values)
     assert all(torch.equal(torch.as_tensor(whole.kept[k]), torch.as_tensor(rest.kept[k])) for k in whole.kept)
