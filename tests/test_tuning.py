@@ -339,3 +339,14 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     tuning = Tuning(tune="finetune", epochs=3, lr=1e30)
     with pytest.raises(NonFiniteLoss, match="try a smaller lr"):
         tuning.fit(with_inserted("convolutional", "finetune"), task("convolutional"))
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "convnext_atto", "eva02_base_patch14_224"])
+def test_ssf_is_refused_by_a_network_whose_layers_it_would_miss(name: str) -> None:
+    declare_torchvision_schemas()
+    import timm
+
+    with torch.device("meta"):
+        body = timm.create_model(name, pretrained=False, num_classes=0)
+    with pytest.raises(BadInput, match="ssf goes into plain vision transformers"):
+        Tuning(tune="ssf", epochs=1).insert(TimmNetwork(body, (0.5,), (0.5,)))

@@ -76,7 +76,13 @@ def _blocks(network: Network) -> list[nn.Module]:
     body = network.body
     found = getattr(body, "blocks", getattr(getattr(body, "encoder", None), "layer", ()))
     blocks = [b for b in found if isinstance(b, nn.Module)] if isinstance(found, (nn.Sequential, nn.ModuleList)) else []
-    return blocks if blocks and all(_has(b, TIMM) or _has(b, BERT) for b in blocks) else []
+    return blocks if blocks and all(_is_plain(b) or _has(b, BERT) for b in blocks) else []
+
+
+def _is_plain(block: nn.Module) -> bool:
+    """Whether a block of timm normalises before attention and before an MLP of two layers, one after the other."""
+    known = _has(block, TIMM) and type(block).__name__ != "ResPostBlock"  # has the same parts, and normalises after
+    return known and _has(block.attn, ("qkv", "proj")) and _has(block.mlp, ("fc1", "fc2"))  # type: ignore[arg-type]
 
 
 def _has(block: nn.Module, names: tuple[str, ...]) -> bool:

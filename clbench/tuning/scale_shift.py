@@ -70,9 +70,10 @@ def insert_scale_shift(network: Network) -> None:
         return
     norms: list[nn.Module] = [m for m in batch_norms(network) if isinstance(m, nn.BatchNorm2d)]
     layers = norms or [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    if not layers:
+    if not layers or (not norms and any(isinstance(m, nn.LayerNorm) for m in network.modules())):
         raise BadInput(
-            f"ssf goes into transformers and convolutional networks; {type(network.body).__name__} is neither"
+            "ssf goes into plain vision transformers, BERT-like encoders, and convolutional networks with batch norm; "
+            f"{type(network.body).__name__} is none of these"
         )
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
