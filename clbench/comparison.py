@@ -9,12 +9,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clbench.errors import BadInput
-from clbench.metrics import Metric, metric
+from clbench.metrics import metric
 from clbench.record import Record
 from clbench.statistics import Estimate, estimate, holm, p_value
 
+READING = """\
+Differences are in percentage points, paired by seed (same stream, same initial weights), with a 95 % Student-t
+interval. *p* is of the paired t test after Holm's correction over the rows of its table; **separated** means p < 0.05,
+"outside its own interval only" that the interval excludes zero, as some rows of a long table do by chance. A positive
+difference in forgetting means that more is forgotten."""
 NAMES = ("scenario", "strategy", "model", "trainer")
-MEASURED = ("average_accuracy.gem2017", "forgetting.rwalk2018")
+MEASURED = {  # what is compared: a metric, and the matrix it is taken from
+    "average accuracy": ("average_accuracy.gem2017", "accuracy"),
+    "forgetting": ("forgetting.rwalk2018", "accuracy"),
+    "forward transfer, tasks told": ("forward_transfer.gem2017", "task_masked_accuracy"),  # tasks not trained yet
+}
 Labels = tuple[str, ...]
 
 
@@ -22,13 +31,14 @@ Labels = tuple[str, ...]
 class Difference:
     """One choice minus another on one scenario, in the unit of the metric, over the seeds that both have.
 
-    ``where``: the labels that both share. ``p``: of a paired t test, after Holm's correction over the table.
+    ``where``: the labels that both share. ``measured``: one of ``MEASURED``. ``p``: of a paired t test, after Holm's
+    correction over the table.
     """
 
     where: Labels
     of: str
     against: str
-    metric: str
+    measured: str
     estimate: Estimate
     p: float
 
@@ -67,15 +77,18 @@ class Comparison:
         for where in sorted(sides[0].keys() & sides[1].keys()):
             for of, first in sorted(sides[0][where].items()):
                 for against, second in sorted(sides[1][where].items()):
-                    for name in MEASURED if of != against else ():
-                        gaps = _gaps(first, second, metric(name))
-                        found.append(Difference(where, of, against, name, estimate(gaps), math.nan))
+                    for measured in MEASURED if of != against else ():
+                        gaps = _gaps(first, second, measured)
+                        found.append(Difference(where, of, against, measured, estimate(gaps), math.nan))
                         ps.append(p_value(gaps))
         return [replace(row, p=p) for row, p in zip(found, holm(ps), strict=True)]
 
 
-def _gaps(first: Mapping[int, Record], second: Mapping[int, Record], value: Metric) -> list[float]:
-    return [value(first[s].matrix()) - value(second[s].matrix()) for s in sorted(first.keys() & second.keys())]
+def _gaps(first: Mapping[int, Record], second: Mapping[int, Record], measured: str) -> list[float]:
+    name, matrix = MEASURED[measured]
+    value = metric(name)
+    seeds = sorted(first.keys() & second.keys())
+    return [value(first[s].matrix(matrix)) - value(second[s].matrix(matrix)) for s in seeds]
 
 
 def _grouped(
@@ -100,10 +113,9 @@ def _matches(label: str, pattern: str) -> bool:
 
 def to_markdown(purpose: str, comparisons: Sequence[Comparison], records: Sequence[Record]) -> str:
     """The page of a study's comparisons, in points of a percent, with a sentence on what is separated."""
-    lines = ["# Comparisons", "", " ".join(purpose.split()), ""]
-    lines += ["Differences are in percentage points, paired by seed (same stream, same initial weights), with a 95 %"]
-    lines += ["Student-t interval. *p* is of the paired t test after Holm's correction over the rows of its table;"]
-    lines += ["**separated** means p < 0.05. A positive difference in forgetting means that more is forgotten.", ""]
+    lines = ["# Comparisons", "", " ".join(purpose.split()), "", READING, ""]
+    lines += [f"- {measured}: `{name}` of the matrix `{matrix}`" for measured, (name, matrix) in MEASURED.items()]
+    lines.append("")
     for comparison in comparisons:
         rows = comparison.differences(records)
         lines += [
@@ -113,11 +125,11 @@ def to_markdown(purpose: str, comparisons: Sequence[Comparison], records: Sequen
             "|" + "---|" * 7,
         ]
         lines += [_row(row) for row in rows]
-        lines += ["", *(_in_words(name, [r for r in rows if r.metric == name]) for name in MEASURED), ""]
+        lines += ["", *(_in_words(m, [r for r in rows if r.measured == m]) for m in MEASURED), ""]
     return "\n".join(lines)
 
 
-def _in_words(name: str, rows: Sequence[Difference]) -> str:
+def _in_words(measured: str, rows: Sequence[Difference]) -> str:
     """What the data say about one metric: where it is higher, where lower, and where nothing can be said."""
     apart = [row for row in rows if row.separated]
     parts = []
@@ -128,7 +140,7 @@ def _in_words(name: str, rows: Sequence[Difference]) -> str:
         where = "; ".join(dict.fromkeys(", ".join([*_shown(r.where), r.of]) for r in some))
         parts.append(f"{word} in {len(some)}" + (f" ({where})" if where else ""))
     rest = len(rows) - len(apart)
-    return f"- {metric(name).title}: {parts[0]}, {parts[1]}, not separated in {rest} of {len(rows)} differences."
+    return f"- {measured}: {parts[0]}, {parts[1]}, not separated in {rest} of {len(rows)} differences."
 
 
 def _shown(where: Labels) -> list[str]:
@@ -138,7 +150,8 @@ def _shown(where: Labels) -> list[str]:
 def _row(row: Difference) -> str:
     gap = row.estimate
     shown = f"{100 * gap.mean:+.1f} ± {100 * gap.half_width:.1f}"
-    verdict = "**separated**" if row.separated else "not separated"
+    outside = abs(gap.mean) > gap.half_width
+    verdict = "**separated**" if row.separated else "outside its own interval only" if outside else "not separated"
     where = ", ".join(_shown(row.where))
     pair = f"{row.of} − {row.against}"
-    return f"| {where} | {pair} | {metric(row.metric).title} | {shown} | {gap.n} | {row.p:.3f} | {verdict} |"
+    return f"| {where} | {pair} | {row.measured} | {shown} | {gap.n} | {row.p:.3f} | {verdict} |"
