@@ -23,6 +23,7 @@ LISTED = {
     "scenarios": ("split_digits-v1", "class-incremental", "permuted_mnist5k-v1", "split_cifar10-v1"),
     "strategies": ("naive", "replay", "ewc_online", "er_ace", "icarl", "joint", "Fine-tune on each task"),
     "models": ("mlp", "cnn", "resnet18_reduced"),
+    "backbones": ("lite0", "vit_b16_in21k", "minilm", "tfidf", "Apache-2.0"),
     "metrics": ("average_accuracy.gem2017", "forgetting.rwalk2018", "higher", "lower"),
     "datasets": ("digits", "mnist5k", "folder"),
     "studies": ("leaderboard", "CPU min"),
