@@ -60,6 +60,7 @@ class TextEncoder(PretrainedBackbone):
         self._weights()
         if not any((self._place() / name).is_file() for name in TOKENIZERS):  # transformers would make an empty one
             raise BadInput(f"no tokenizer in '{self._place()}'; expected one of: {', '.join(TOKENIZERS)}")
+        _ = self.n_features
         most = self._config("max_position_embeddings", self.max_length)
         if not 2 <= self.max_length <= most:
             raise BadInput(f"backbone.max_length lies between 2 and the encoder's {most} tokens; got {self.max_length}")
