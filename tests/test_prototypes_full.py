@@ -12,7 +12,7 @@ from clbench.loop import prepare, run
 from clbench.strategies.ranpac import RanPAC
 from clbench.strategy import Strategy
 from tests import oracles
-from tests.test_prototypes import CPU, ORACLES, Oracle, answers, built, learnt, samples
+from tests.toy_prototypes import CPU, ORACLES, Oracle, answers, built, learnt, samples
 
 pytestmark = pytest.mark.slow
 CIFAR = ("scenario=cifar10_lite0-v1", "backbone=lite0")

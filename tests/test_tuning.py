@@ -1,72 +1,24 @@
-"""What is put into pretrained networks: how much is trained, what it does before training, and what stays as it was."""
+"""What is put into pretrained networks: how many parameters it has, what it does before training, and where it fits."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
-from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from clbench.backbones import Network
-from clbench.backbones.efficientnet_lite import EfficientNetLite
-from clbench.backbones.text_encoder import TextEncoder
 from clbench.backbones.timm_model import TimmModel, TimmNetwork
-from clbench.checks.small_backbone import SmallBackbone
-from clbench.checks.streams import fresh_stream
-from clbench.errors import BadInput, NonFiniteLoss
-from clbench.seeds import Seeds
-from clbench.stream import Feed, Inputs, Split, Task, TaskView
+from clbench.errors import BadInput
 from clbench.torchvision_schemas import declare_torchvision_schemas
 from clbench.tuning import Tune, Tuning, redraw, trained
 from clbench.tuning.prompts import Prompts
 from clbench.tuning.scale_shift import ScaleShift
+from tests.tuned_networks import SENTENCES, TRANSFORMER, features, inputs_of, network, with_inserted
 
-TRANSFORMER: list[Tune] = ["vpt_shallow", "vpt_deep", "ssf", "adapter"]
-FEED = partial(Feed, Seeds.of(0).generator)
-SENTENCES = ["what is my balance", "please book a table for two people at seven tonight", "hi"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-@cache
-def kept(name: str) -> Network:
-    if name == "lite0":
-        return EfficientNetLite().network()
-    return TextEncoder().network() if name == "minilm" else SmallBackbone(kind=name).network()  # type: ignore[arg-type]
-
-
-def network(name: str) -> Network:
-    return copy.deepcopy(kept(name))
-
-
-@cache
-def inputs_of(name: str) -> Inputs:
-    if name == "minilm":
-        tokens, mask = TextEncoder().tokenize(SENTENCES)
-        return {"tokens": tokens, "mask": mask}
-    size = 64 if name == "lite0" else 8
-    return {"image": torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(0))}
-
-
-def with_inserted(name: str, tune: Tune, **options: Any) -> Network:
-    made = network(name)
-    Tuning(tune=tune, epochs=1, **options).insert(made)
-    return made
-
-
-@torch.no_grad()
-def features(made: Network, inputs: Inputs) -> Tensor:
-    found: Tensor = made.eval()(inputs)
-    return found
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def neutral(made: Network) -> Network:
@@ -77,11 +29,6 @@ def neutral(made: Network) -> Network:
                 module.scale.fill_(1)
                 module.shift.zero_()
     return made
-
-
-def task(setting: Any = "transformer") -> TaskView:
-    stream = fresh_stream("class-incremental", setting=setting).reading(("image",))
-    return TaskView(stream.tasks[0], "class-incremental", FEED())
 
 
 @pytest.mark.parametrize(
@@ -144,16 +91,6 @@ def test_prompts_of_zeros_take_attention_and_so_change_features(name: str, tune:
     assert found.shape == plain.shape and not torch.allclose(found, plain, atol=1e-4)
 
 
-@pytest.mark.parametrize("tune", ["vpt_shallow", "vpt_deep"])
-def test_prompts_of_zeros_stay_equal_to_each_other_in_training(tune: Tune) -> None:
-    made = with_inserted("transformer", tune)
-    Tuning(tune=tune, epochs=2, lr=0.5).fit(made, task())
-    for module in made.modules():
-        if isinstance(module, Prompts):
-            assert bool(module.tokens[0].any())
-            assert torch.allclose(module.tokens, module.tokens[:1].expand_as(module.tokens), atol=1e-6)
-
-
 def test_random_prompts_differ_from_each_other() -> None:
     made = with_inserted("transformer", "vpt_shallow", token_init="random")
     (module,) = (m for m in made.modules() if isinstance(m, Prompts))
@@ -213,54 +150,6 @@ def test_pooling_sees_the_network_s_own_tokens_only(pool: Any) -> None:
     assert shifts == 1 + 2 * 6 + 1, "the final norm has one, wherever timm puts it"
 
 
-@pytest.mark.parametrize(
-    ("name", "tune"), [*(("transformer", t) for t in TRANSFORMER), ("convolutional", "ssf"), ("lite0", "ssf")]
-)
-def test_only_what_was_put_in_is_trained_and_the_rest_stays_bit_by_bit(name: str, tune: Tune) -> None:
-    made = with_inserted(name, tune)
-    before = {k: v.clone() for k, v in made.state_dict().items()}
-    new = set(trained(made))
-    assert new and new.isdisjoint(network(name).state_dict())
-    if name == "lite0":
-        made.train()
-        made(inputs_of("lite0")).square().mean().backward()
-        assert all(p.grad is not None for p in trained(made).values())
-        assert all(p.grad is None for k, p in made.named_parameters() if k not in new)
-        return
-    Tuning(tune=tune, epochs=1).fit(made, task(name))
-    changed = {k for k, v in made.state_dict().items() if not torch.equal(v, before[k])}
-    assert changed == new
-    assert not any(module.training for module in made.modules())
-
-
-@pytest.mark.parametrize("tune", ["adapter", "ssf"])
-def test_training_moves_sentences_of_a_class_together_and_of_two_classes_apart(tune: Tune) -> None:
-    ends = ["", " now", " as soon as you can, if that is all right with you", " please"]
-    texts = [f"{start}{end}" for start in ("book a table", "order food", "call a cab") * 2 for end in ends]
-    tokens, mask = TextEncoder().tokenize(texts)
-    y = torch.arange(len(texts)) // 4 % 3
-    inputs = {"tokens": tokens.int(), "mask": mask.to(torch.uint8)}
-    split = Split(inputs, y, np.arange(len(texts)))
-    view = TaskView(Task(1, "one", (0, 1, 2), ("a", "b", "c"), split, split, ""), "class-incremental", FEED())
-    made = with_inserted("minilm", tune)
-
-    def gap() -> float:
-        found = features(made, inputs)
-        cosines, same = found @ found.T, y[:, None] == y
-        return float(cosines[same].mean() - cosines[~same].mean())
-
-    before = gap()
-    Tuning(tune=tune, epochs=6, lr=2.0, batch_size=24, weight_decay=0.0).fit(made, view)
-    assert gap() > before + 0.01
-
-
-def test_finetuning_trains_everything() -> None:
-    made = with_inserted("convolutional", "finetune")
-    before = copy.deepcopy(made.state_dict())
-    Tuning(tune="finetune", epochs=1).fit(made, task("convolutional"))
-    assert all(not torch.equal(v, before[k]) for k, v in made.state_dict().items())
-
-
 @pytest.mark.parametrize(("name", "tune"), [("transformer", "adapter"), ("minilm", "vpt_deep"), ("lite0", "ssf")])
 def test_a_network_with_modules_is_copied_and_loaded_like_any_other(name: str, tune: Tune) -> None:
     made = with_inserted(name, tune)
@@ -275,43 +164,6 @@ def test_a_network_with_modules_is_copied_and_loaded_like_any_other(name: str, t
     redraw(made)
     assert torch.equal(features(copied, inputs_of(name)), wanted)
     assert not torch.equal(features(made, inputs_of(name)), wanted)
-
-
-@pytest.mark.parametrize("name", ["convolutional", "lite0"])
-def test_new_statistics_are_those_of_the_data_and_nothing_else_changes(name: str) -> None:
-    made = with_inserted(name, "batch_norm")
-    before = copy.deepcopy(made.state_dict())
-    view = task("convolutional") if name == "convolutional" else _enlarged()
-    tuning = Tuning(tune="batch_norm", epochs=2, batch_size=16)
-    tuning.fit(made, view)
-    changed = {k for k, v in made.state_dict().items() if not torch.equal(v, before[k])}
-    assert changed and all(k.endswith(("running_mean", "running_var", "num_batches_tracked")) for k in changed)
-    again = with_inserted(name, "batch_norm")
-    tuning.fit(again, task("convolutional") if name == "convolutional" else _enlarged())
-    assert all(torch.equal(v, again.state_dict()[k]) for k, v in made.state_dict().items())
-    if name == "convolutional":
-        body: Any = made.body
-        seen = [b.raw["image"].expand(-1, 3, -1, -1) for b in task(name).batches(16, 2, "tune")]
-        batches = [body[0]((images - 0.5) / 0.5) for images in seen]
-        means = torch.stack([b.mean((0, 2, 3)) for b in batches])
-        assert torch.allclose(body[1].running_mean, means.mean(0), atol=1e-5)
-        assert torch.allclose(body[1].running_var, torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0), atol=1e-5)
-
-
-def _enlarged() -> TaskView:
-    """A task of a few digits, 32 pixels wide."""
-    stream = fresh_stream("class-incremental", setting="plain").reading(("image",))
-    whole = stream.tasks[0]
-    rows = torch.arange(40)
-    images = nn.functional.interpolate(whole.train.take(rows)["image"], size=32)
-    split = replace(whole.train, inputs={"image": images}, y=whole.train.labels[rows], index=whole.train.index[:40])
-    return TaskView(replace(whole, train=split), "class-incremental", FEED())
-
-
-def test_without_a_pass_the_statistics_stay() -> None:
-    made = with_inserted("convolutional", "batch_norm")
-    Tuning(tune="batch_norm", epochs=0).fit(made, task("convolutional"))
-    assert all(torch.equal(v, network("convolutional").state_dict()[k]) for k, v in made.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -333,12 +185,6 @@ def test_what_does_not_fit_is_refused_and_what_does_is_named(name: str, tune: An
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="tuning needs"):
         with_inserted("transformer", "vpt_deep", **options)
-
-
-def test_a_loss_that_is_not_finite_ends_the_training() -> None:
-    tuning = Tuning(tune="finetune", epochs=3, lr=1e30)
-    with pytest.raises(NonFiniteLoss, match="try a smaller lr"):
-        tuning.fit(with_inserted("convolutional", "finetune"), task("convolutional"))
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "convnext_atto", "eva02_base_patch14_224"])
