@@ -183,7 +183,11 @@ def test_an_orthonormal_map_keeps_every_cosine() -> None:
     torch.testing.assert_close(h.weight @ h.weight.T, true @ true.T, atol=1e-6, rtol=0)
 
 
-def test_a_smaller_map_changes_cosines_by_a_little_and_says_by_how_much(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_smaller_map_changes_cosines_by_a_little_and_says_by_how_much(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logging.getLogger("clbench.models.head")
+    monkeypatch.setattr(log, "disabled", False)  # as a Hydra run before this in the same process leaves it
     names = tuple(f"{a} {b}" for a in ANIMALS for b in ("red", "old", "fast", "flying", "broken"))
     true = semantic_rows(names)
     for d in (64, 256):

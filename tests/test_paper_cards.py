@@ -90,7 +90,7 @@ def test_natural_order_and_other_numbers_are_orders_and_other_words_are_not() ->
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_papers_card_without_its_data_says_where_to_get_them_and_where_to_put_them(name: str, tmp_path: Path) -> None:
-    answer = call("run", f"scenario={name}", "data_dir=nowhere", cwd=tmp_path)
+    answer = call("run", f"scenario={name}", "backbone=pixels", "data_dir=nowhere", cwd=tmp_path)  # the weights apart
     path = cards()[name]["data"]["path"]
     refused(answer, f"no data at 'nowhere/{path}'", "get ", f"DATA/{path}/train/CLASS/FILE", "CLBENCH_DATA")
 
