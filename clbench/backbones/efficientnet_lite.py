@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -92,5 +92,6 @@ class LiteNetwork(Network):
     def forward(self, inputs: Inputs) -> Tensor:
         """(B, 1 or 3, H, W) in [0, 1] to (B, 1280)."""
         pixels = inputs["image"].expand(-1, 3, -1, -1)
-        features: Tensor = self.body.extract_features((pixels * 255 - 127) / 128)  # type: ignore[operator]
+        body: Any = self.body
+        features: Tensor = body.extract_features((pixels * 255 - 127) / 128)
         return features.mean((2, 3))

@@ -152,8 +152,9 @@ def _load(kind: str, place: Path, **options: Any) -> Any:
     declare_torchvision_schemas()
     import transformers
 
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    log: Any = transformers.logging
+    log.set_verbosity_error()
+    log.disable_progress_bar()
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # a part that the file lacks, such as an unused pooler, is the same every time

@@ -191,5 +191,5 @@ def _config(name: str) -> dict[str, Any]:
     declare_torchvision_schemas()
     import timm
 
-    found = timm.models.get_pretrained_cfg(name)
-    return {} if found is None else dict(found.to_dict())  # type: ignore[no-untyped-call]
+    found: Any = timm.models.get_pretrained_cfg(name)
+    return {} if found is None else dict(found.to_dict())

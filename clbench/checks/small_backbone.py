@@ -62,9 +62,13 @@ def _transformer() -> Any:
     return VisionTransformer(img_size=8, patch_size=4, num_classes=0, embed_dim=64, depth=2, num_heads=2)
 
 
+class Convolutional(nn.Sequential):
+    """Layers that say how many features they give, as timm's models do."""
+
+    num_features = 64
+
+
 def _convolutional() -> nn.Module:
     layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
     layers += [nn.Conv2d(16, 64, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    body = nn.Sequential(*layers)
-    body.num_features = 64  # type: ignore[assignment]
-    return body
+    return Convolutional(*layers)

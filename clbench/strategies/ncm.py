@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clbench.models import Model
-from clbench.prototypes import ClassMeans, candidates, frozen_features, one_pass
-from clbench.strategy import Strategy
-from clbench.stream import Inputs, Query, StreamSpec, TaskView
+from clbench.prototypes import candidates, frozen_features
+from clbench.strategies.simplecil import SimpleCIL
+from clbench.stream import Inputs, Query
 
 
 @dataclass(kw_only=True)
-class NCM(Strategy):
+class NCM(SimpleCIL):
     """Answer the class whose mean feature is nearest in Euclidean distance; nothing is trained.
 
     ``normalise``: scale every feature to length 1 before it is averaged or compared; means are not scaled again.
@@ -28,16 +26,6 @@ class NCM(Strategy):
     """
 
     normalise: bool = False
-
-    def setup(self, model: Model, spec: StreamSpec, rng: np.random.Generator) -> None:
-        """Start without a mean."""
-        super().setup(model, spec, rng)
-        self.means_ = ClassMeans(model.n_features)
-
-    def train_task(self, task: TaskView) -> None:
-        """Add the task's features to the means of their classes."""
-        for features, y in one_pass(task, self._features):
-            self.means_.add(features, y)
 
     @torch.no_grad()
     def predict(self, inputs: Inputs, query: Query) -> Tensor:
