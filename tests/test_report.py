@@ -126,3 +126,15 @@ def test_the_users_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
         assert mpl.rcParams["font.size"] == 20
     assert (tmp_path / "a" / FILES[2]).read_bytes() == (tmp_path / "b" / FILES[2]).read_bytes()
     shutil.rmtree(tmp_path / "b")
+
+
+def test_long_names_stand_whole_under_each_other_inside_their_figures(pages: Pages) -> None:
+    names = [f"strategy_{k}[some_option=48,epochs=3,lr=0.01]" for k in range(6)]
+    _, _, html = pages(*(record for name in names for record in several(name, 0.5)))
+    figures = [svg for svg in re.findall(r"<svg .*?</svg>", html, re.DOTALL) if "some_option" in svg.partition(">")[2]]
+    assert len(figures) == 2  # accuracy over time, accuracy against forgetting
+    for svg in figures:
+        width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
+        places = re.findall(r'x="([-\d.]+)" y="([-\d.]+)"[^>]*>strategy_', svg)
+        assert len(places) == len(names) == len({y for _, y in places})
+        assert all(0 < float(x) < width / 2 and 0 < float(y) < height for x, y in places)

@@ -41,6 +41,7 @@ SETTINGS: Any = {  # for matplotlib.rcParams, whose keys are literal types
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
 }
+SHORT = 24  # characters of a name that fits three times under a figure
 Style = dict[str, Any]
 
 
@@ -67,7 +68,8 @@ def curves(table: Table, style: dict[str, Style]) -> str | None:
     entries = [entry for entry in table.entries if entry.records]
     if not entries:
         return None
-    with _figure(5.2, 3.3 + 0.17 * math.ceil(len(entries) / 3)) as (figure, axes):
+    n_columns = _columns(entries)
+    with _figure(5.2, 3.3 + 0.17 * math.ceil(len(entries) / n_columns)) as (figure, axes):
         for entry in entries:
             points = _over_time(entry)
             _draw_curve(axes, points, entry.label, style[entry.label])
@@ -75,7 +77,7 @@ def curves(table: Table, style: dict[str, Style]) -> str | None:
         axes.set(xlabel="tasks trained", ylabel="accuracy over tasks so far (%)")
         axes.set_ylim(top=101.5)
         axes.set_xticks(range(1, n_tasks + 1))
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=n_columns, fontsize=8)
         last = "; ".join(f"{e.label} {spread(_over_time(e)[-1])} %" for e in entries)
         text = f"{table.scenario}: mean accuracy over the tasks seen so far, after each task. At the end: {last}."
         return _svg(figure, f"{table.scenario}/curves", text)
@@ -87,13 +89,17 @@ def scatter(table: Table, style: dict[str, Style]) -> str | None:
     points = [(e, x, y) for e, x, y in found if not (math.isnan(x) or math.isnan(y))]
     if not points:
         return None
-    with _figure(5.2, 3.7) as (figure, axes):
+    named = _columns([e for e, _, _ in points]) > 1  # longer names lie over each other; they go into a legend
+    with _figure(5.2, 3.7 + (0 if named else 0.17 * len(points))) as (figure, axes):
         for entry, x, y in points:
             own = {k: v for k, v in style[entry.label].items() if k != "linestyle"}
-            axes.plot(100 * x, 100 * y, linestyle="none", markersize=7, mew=1.3, **own)
+            axes.plot(100 * x, 100 * y, linestyle="none", markersize=7, mew=1.3, label=entry.label, **own)
         axes.set(xlabel=f"forgetting (points, {FORGETTING})", ylabel="average accuracy (%)")
         axes.margins(0.16, 0.12)
-        place_labels(axes, [(100 * x, 100 * y, e.label) for e, x, y in points])
+        if named:
+            place_labels(axes, [(100 * x, 100 * y, e.label) for e, x, y in points])
+        else:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=1, fontsize=8)
         parts = "; ".join(f"{e.label} {number(y)} % with forgetting {number(x)}" for e, x, y in points)
         text = f"{table.scenario}: average accuracy against forgetting, means over seeds. {parts}."
         return _svg(figure, f"{table.scenario}/scatter", text)
@@ -123,6 +129,11 @@ def heat_map(table: Table, entry: Entry) -> str | None:
         last = ", ".join(f"task {j} {number(v / 100)} %" for j, v in enumerate(values[-1], start=1))
         text = f"{table.scenario}, {entry.label}: accuracy of every task after every task. After the last: {last}."
         return _svg(figure, f"{table.scenario}/{entry.label}/{entry.id}", text)
+
+
+def _columns(entries: Sequence[Entry]) -> int:
+    """How many names of this length stand side by side under a figure."""
+    return 3 if max(len(entry.label) for entry in entries) <= SHORT else 1
 
 
 def _over_time(entry: Entry) -> list[Estimate]:
