@@ -40,7 +40,9 @@ class Row:
 
     ``accuracy``, ``task_masked`` (T,): fractions correct. Per sample, probes one after the other (N,):
     ``predicted`` class, its probability ``confidence``, the probability of the ``truth``, and the sum of
-    squared probabilities ``squares``, all from a softmax over the candidates' scores.
+    squared probabilities ``squares``, all from a softmax over the candidates' scores. ``inferred``: the task each
+    sample was taken for, 0 where the strategy infers none; ``inference`` (T,): how often that is the sample's own task,
+    NaN where the strategy infers none.
     """
 
     accuracy: NDArray[np.float64]
@@ -49,6 +51,8 @@ class Row:
     confidence: NDArray[np.float32]
     truth: NDArray[np.float32]
     squares: NDArray[np.float32]
+    inferred: NDArray[np.int64]
+    inference: NDArray[np.float64]
 
 
 @contextmanager
@@ -92,8 +96,11 @@ def evaluate(
             for start in range(0, len(probe), BATCH):
                 rows = torch.arange(start, min(start + BATCH, len(probe)), device=device)
                 inputs = Taken(probe, rows, device)
-                scores = checked(strategy.predict(inputs, query), len(rows), query, type(strategy).__name__)
-                parts.append(torch.stack(_cell(scores, probe.labels[rows].to(device), query, task.classes)))
+                scores, taken = strategy.answer(inputs, query)
+                scores = checked(scores, len(rows), query, type(strategy).__name__)
+                inferred = torch.zeros(len(rows), device=device) if taken is None else taken
+                cell = _cell(scores, probe.labels[rows].to(device), query, task.classes)
+                parts.append(torch.stack([*cell, inferred.double()]))
             cells.append(torch.cat(parts, dim=1).cpu().double().numpy())
     whole = np.concatenate(cells, axis=1)
     return Row(
@@ -103,7 +110,14 @@ def evaluate(
         whole[3].astype(np.float32),
         whole[4].astype(np.float32),
         whole[5].astype(np.float32),
+        whole[6].astype(np.int64),
+        np.array([_share(cell[6], column) for column, cell in enumerate(cells, start=1)]),
     )
+
+
+def _share(inferred: NDArray[np.float64], own: int) -> float:
+    """How many samples of a probe were taken for their own task; NaN where no task was inferred for them."""
+    return float((inferred == own).mean()) if (inferred > 0).all() else float("nan")
 
 
 def checked(scores: Tensor, n: int, query: Query, name: str) -> Tensor:

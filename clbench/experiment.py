@@ -156,8 +156,11 @@ def _choose(composed: Composed, given: Strategy | type[Strategy] | None, names: 
     else:
         if "strategy" in changed:
             raise BadInput(f"to change hyperparameters of {given.__name__}, give an instance instead of the class")
-        chosen = make_strategy({"_target_": given}, trainer)
+        own = _own_trainer(given)
+        asked = "trainer" in {split_override(o)[0].partition(".")[0] for o in composed.overrides}
+        chosen = make_strategy({"_target_": given}, trainer if asked or own is None else own)
         names["strategy"] = given.__name__
+        names["trainer"] = _instance_label(getattr(chosen, "trainer", trainer), names["trainer"], trainer)
     if not hasattr(chosen, "trainer"):
         names["trainer"] = "none"
     return chosen
@@ -204,6 +207,13 @@ def make_strategy(config: Mapping[str, Any], trainer: Trainer) -> Strategy:
     made = construct(cls, options, f"strategy {cls.__name__}")
     assert isinstance(made, Strategy)
     return made
+
+
+def _own_trainer(cls: type[Strategy]) -> Trainer | None:
+    """The trainer that a class has by default; None where it has none."""
+    found = [f for f in dataclasses.fields(cls) if f.name == "trainer"] if dataclasses.is_dataclass(cls) else []
+    own = found[0].default_factory() if found and callable(found[0].default_factory) else None
+    return own if isinstance(own, Trainer) else None
 
 
 def _is_own_dataclass(cls: type[Any]) -> bool:

@@ -65,6 +65,7 @@ class RunResult:
 
     accuracy: ScoreMatrix
     task_masked: ScoreMatrix
+    task_inference: ScoreMatrix | None  # None where the strategy infers no task
     kept: dict[str, NDArray[Any]]
     counts: list[dict[str, int]]
     costs: list[dict[str, Any]]
@@ -108,9 +109,10 @@ def prepare(
     """
     protocol = stream.spec.protocol
     if protocol not in strategy.protocols:
+        because = f"\n  {strategy.protocols_because}" if strategy.protocols_because else ""
         raise UnsupportedProtocol(
             f"strategy {type(strategy).__name__} does not support {protocol}; it declares: "
-            f"{', '.join(sorted(strategy.protocols))}"
+            f"{', '.join(sorted(strategy.protocols))}{because}"
         )
     with torch.random.fork_rng():
         torch.manual_seed(seeds.integer("init", "model"))
@@ -214,13 +216,16 @@ def _result(progress: Progress, stream: TaskStream) -> RunResult:
 
     kept = {
         "predicted": stack("predicted", -1, n_samples).astype(np.int32),
+        "inferred": stack("inferred", 0, n_samples).astype(np.int32),
         **{k: stack(k, np.nan, n_samples).astype(np.float32) for k in ("confidence", "truth", "squares")},
         "probe": np.repeat(np.arange(1, n_tasks + 1), [len(t.test) for t in stream.tasks]).astype(np.int32),
         "y": torch.cat([t.test.labels for t in stream.tasks]).numpy().astype(np.int32),
     }
+    inference = stack("inference", np.nan, n_tasks)
     return RunResult(
         ScoreMatrix(stack("accuracy", np.nan, n_tasks)),
         ScoreMatrix(stack("task_masked", np.nan, n_tasks), name="task_masked_accuracy"),
+        None if np.isnan(inference).all() else ScoreMatrix(inference, name="task_inference_accuracy"),
         kept,
         progress.counts,
         progress.costs,

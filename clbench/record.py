@@ -63,7 +63,7 @@ class Record:
         return digest(self.result)
 
     def matrix(self, name: str = "accuracy") -> ScoreMatrix:
-        """One of the score matrices: ``accuracy`` or ``task_masked_accuracy``."""
+        """A score matrix: ``accuracy``, ``task_masked_accuracy``, or ``task_inference_accuracy`` where there is one."""
         return ScoreMatrix.from_json(self.result["matrices"][name])
 
     def to_json(self) -> dict[str, Any]:

@@ -178,7 +178,9 @@ def _content(result: RunResult, stream: TaskStream) -> dict[str, Any]:
             }
             for task in stream.tasks
         ],
-        "matrices": {m.name: m.to_json() for m in (result.accuracy, result.task_masked)},
+        "matrices": {
+            m.name: m.to_json() for m in (result.accuracy, result.task_masked, result.task_inference) if m is not None
+        },
         "counts": result.counts,
     }
 

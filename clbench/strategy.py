@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from clbench.errors import BadInput, NonFiniteLoss
@@ -33,7 +33,12 @@ class Strategy(ABC):
     deterministic: ClassVar[bool] = False  # the seed of the run changes nothing
     reference: ClassVar[bool] = False  # a declared oracle: shown, never ranked
     measured_rows: ClassVar[Literal["all", "last"]] = "all"  # rows of the score matrix that mean something
-    group_size: ClassVar[int] = 1  # samples that must be answered together
+    protocols_because: ClassVar[str] = ""  # why not the others, told to who asks for one of them
+
+    @property
+    def group_size(self) -> int:
+        """Consecutive samples of a task that are answered together; each by itself unless overridden."""
+        return 1
 
     def reads(self, model: Model) -> tuple[str, ...]:
         """Names of the inputs it wants; asked before ``setup``, whose spec and all batches hold no others."""
@@ -54,6 +59,13 @@ class Strategy(ABC):
         """Scores (B, len(query.classes)), higher is likelier, minus infinity for never; changes nothing."""
         self.model_.eval()  # train_task() switches back; the harness restores the mode after a probe inside a task
         return self.model_.scores(inputs, query)
+
+    def answer(self, inputs: Inputs, query: Query) -> tuple[Tensor, Tensor | None]:
+        """The scores of ``predict``, and for each sample (B,) the task (1, 2, ...) it was taken for.
+
+        None where nothing is inferred. A strategy that infers tasks overrides this, and ``predict`` by its first part.
+        """
+        return self.predict(inputs, query), None
 
     def branches(self) -> dict[str, Branch]:
         """Frozen networks by name, each a function of inputs that will never change again.
@@ -110,12 +122,12 @@ class Trainer:
         if self.optimizer == "adam" and self.momentum:
             raise BadInput("trainer.momentum belongs to sgd; with optimizer=adam set momentum=0 (or use trainer=adam)")
 
-    def make(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of a model's trainable parameters."""
-        parameters = [p for p in model.parameters() if p.requires_grad]
+    def make(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """A new optimiser of those of the parameters that are trainable."""
+        trained = [p for p in parameters if p.requires_grad]
         if self.optimizer == "adam":
-            return torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay)
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            return torch.optim.Adam(trained, lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.SGD(trained, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
 @dataclass(kw_only=True)
@@ -149,17 +161,27 @@ class SGDStrategy(Strategy):
         self.optimise(task)
         self.after_task(task)
 
-    def optimise(self, task: TaskView, epochs: int | None = None, samples: Samples | None = None) -> None:
-        """Run the training loop on the task, or on ``samples`` instead; ``epochs`` replaces the trainer's.
+    def optimise(
+        self,
+        task: TaskView,
+        epochs: int | None = None,
+        samples: Samples | None = None,
+        *,
+        phase: str = "train",
+        trainer: Trainer | None = None,
+        parameters: Iterable[Tensor] | None = None,
+    ) -> None:
+        """Run the training loop on the task, or on ``samples`` instead, with an optimiser of its own.
 
-        Raises ``NonFiniteLoss`` at the end of an epoch in which the loss was not finite.
+        ``epochs`` replaces the trainer's, ``trainer`` the strategy's; ``parameters`` are trained instead of the
+        model's. A second loop within a task needs another ``phase``. Raises ``NonFiniteLoss`` at the end of an epoch
+        in which the loss was not finite.
         """
         self.model_.train()
-        optimizer = self.trainer.make(self.model_)
+        trainer = trainer or self.trainer
+        optimizer = trainer.make(self.model_.parameters() if parameters is None else parameters)
         losses: list[Tensor] = []
-        for batch in task.batches(
-            self.trainer.batch_size, self.trainer.epochs if epochs is None else epochs, samples=samples
-        ):
+        for batch in task.batches(trainer.batch_size, trainer.epochs if epochs is None else epochs, phase, samples):
             optimizer.zero_grad()
             loss = self.loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]

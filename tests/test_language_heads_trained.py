@@ -56,7 +56,7 @@ def test_no_strategy_moves_a_frozen_row(name: str, mode: str, label_space: str) 
         known.update({c: row.clone() for c, row in expected.items()})
         assert h.weight.grad is None
         assert not h.weight.requires_grad
-        optimizer = strategy.trainer.make(strategy.model_)
+        optimizer = strategy.trainer.make(strategy.model_.parameters())
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         assert id(h.weight) not in held
         assert {id(h.scale), id(h.projector.weight if h.projector else None)} <= held

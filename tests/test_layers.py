@@ -30,7 +30,7 @@ LAYERS = [
     ["models", "models.*", "buffer"],
     ["features"],
     ["strategy"],
-    ["prototypes", "tuning", "tuning.*"],
+    ["prototypes", "tuning", "tuning.*", "masks"],
     ["strategies.*"],
     ["evaluate"],
     ["costs", "avalanche"],

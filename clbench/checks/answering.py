@@ -23,7 +23,7 @@ TOLERANCE = 1e-5
 
 def predict_is_shaped_by_the_query(case: StrategyCase) -> None:
     """predict() returns a floating tensor of scores with one row a sample and one column a candidate class."""
-    size = case.subject.cls.group_size
+    size = case.main.strategy.group_size
     for n in (size, 2 * size, 9 * size):
         for columns in (case.query, _newest(case)):
             inputs = case.inputs(n)

@@ -102,9 +102,9 @@ def protocols_are_declared(case: StrategyCase) -> None:
     for name in ("deterministic", "reference"):
         value = getattr(cls, name)
         expect(isinstance(value, bool), f"{name} True or False", repr(value), "correct the class attribute")
-    rows, size = cls.measured_rows, cls.group_size
+    rows, size = cls.measured_rows, case.subject.make().group_size
     expect(rows in ("all", "last"), "measured_rows 'all' or 'last'", repr(rows), "correct the class attribute")
-    expect(isinstance(size, int) and size >= 1, "group_size of at least 1", repr(size), "correct the class attribute")
+    expect(isinstance(size, int) and size >= 1, "group_size of at least 1", repr(size), "correct the property")
 
 
 def declared_protocols_work(case: StrategyCase) -> None:

@@ -17,7 +17,7 @@ from clbench.checks.trace import Trace, begin, quiet, run, step
 from clbench.errors import BadInput
 from clbench.evaluate import make_query
 from clbench.seeds import Seeds
-from clbench.strategy import Strategy
+from clbench.strategy import Strategy, Trainer
 from clbench.stream import Inputs, ProtocolName, Query, TaskStream
 
 SEED, OTHER_SEED = Seeds.of(0), Seeds.of(1)
@@ -31,7 +31,7 @@ class Subject:
         self.options = dict(options)
         names = {f.name: f for f in dataclasses.fields(cls) if f.init}
         if "trainer" in names:
-            self.options.setdefault("trainer", TRAINER)
+            self.options.setdefault("trainer", _small(names["trainer"]))
         for name, most in AT_MOST.items():
             value = self.options.get(name, getattr(cls, name, None))
             if name in names and isinstance(value, int):
@@ -85,6 +85,14 @@ class Subject:
         """Complaints of the fresh process, by protocol."""
         traces = {p: self.case(p).main for p in self.continued_under if self.case(p).error is None}
         return continuation.continued(self.cls, self.make().hyperparameters(), traces, SEED, self.setting)
+
+
+def _small(trainer: dataclasses.Field[Any]) -> Trainer:
+    """A trainer of few epochs, with the optimiser that a class says is its own."""
+    own = trainer.default_factory() if callable(trainer.default_factory) else trainer.default
+    if not isinstance(own, Trainer) or own == Trainer():
+        return TRAINER
+    return dataclasses.replace(own, epochs=TRAINER.epochs, batch_size=TRAINER.batch_size)
 
 
 class StrategyCase:

@@ -21,7 +21,13 @@ Setting = Literal["plain", "transformer", "convolutional"]
 SETTINGS: tuple[Setting, ...] = ("plain", "transformer", "convolutional")
 ORDER: tuple[ProtocolName, ...] = ("class-incremental", "task-incremental", "domain-incremental")
 TRAINER = Trainer(epochs=5, batch_size=16, lr=0.05, momentum=0.9)
-AT_MOST = {"memory": 200, "fit_epochs": 20, "epochs": 3, "n_projections": 200}  # small, and memory must let go of some
+AT_MOST = {  # small, and memory must let go of some
+    "memory": 200,
+    "fit_epochs": 20,
+    "epochs": 3,
+    "weight_epochs": 5,
+    "n_projections": 200,
+}
 CPU = torch.device("cpu")
 
 

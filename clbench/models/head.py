@@ -20,6 +20,7 @@ KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 MODES: tuple[HeadMode, ...] = get_args(HeadMode)
 NAMED = ("language", "language_permuted")  # their rows are made of the names of classes
 FROZEN = (*NAMED, "random_frozen")
+SPARE = -2  # the task label of rows that stand for no class
 SCALE = 10.0  # of cosine logits, to begin with
 _log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class Head(nn.Module):
     ``linear``: trained rows with a bias. All others give cosine logits: normalised features and rows, one learnt
     scale, no bias. ``cosine``: trained rows. Frozen ones, in no optimiser: ``language`` (the text encoder's vector of
     the class name), ``language_permuted`` (that of another class), ``random_frozen`` (random, orthogonal). ``targets``
-    says more of them, and of the projector (features to rows) that goes before any kind of rows.
+    says more of them, and of the projector (features to rows) that goes before any kind of rows. ``bias``: whether
+    linear rows have one. ``spare``: linear rows that stand for no class, there from the start.
     """
 
     keys: Tensor  # (rows, 2): task label or -1, and class (shared: position)
@@ -47,9 +49,11 @@ class Head(nn.Module):
         kind: HeadKind = "linear",
         mode: HeadMode = "sliced",
         targets: Targets | None = None,
+        bias: bool = True,
+        spare: int = 0,
     ) -> None:
         super().__init__()
-        _check(kind, mode, spec)
+        _check(kind, mode, spec, spare)
         targets = targets or Targets()
         self.kind, self.mode, self.n_features, self.size = kind, mode, n_features, n_features
         self.projector: nn.Linear | None = None
@@ -61,13 +65,14 @@ class Head(nn.Module):
             self.register_buffer("weight", torch.empty(0, self.size))
         else:
             self.weight = nn.Parameter(torch.empty(0, self.size))
-        self.bias = nn.Parameter(torch.empty(0)) if kind == "linear" else None
+        self.bias = nn.Parameter(torch.empty(0)) if kind == "linear" and bias else None
         self.scale = nn.Parameter(torch.tensor(SCALE)) if kind != "linear" else None
         self.register_buffer("keys", torch.empty(0, 2, dtype=torch.int64))
         self._shared: list[int] | None = None
         self._row: dict[tuple[int, int], int] = {}
         if mode == "sliced":
             self._grow([(-1, c) for c in range(spec.n_classes or 0)], spec.class_names)
+        self._grow([(SPARE, k) for k in range(spare)], None)
 
     def observe(self, classes: Sequence[int], task_label: int | None, names: Sequence[str] | None = None) -> None:
         """Make rows for the classes of a task that is about to be trained; ``names`` of these classes, in their order.
@@ -161,7 +166,7 @@ class Head(nn.Module):
             self._row = {(int(task), int(label)): row for row, (task, label) in enumerate(keys.tolist())}
 
 
-def _check(kind: str, mode: str, spec: StreamSpec) -> None:
+def _check(kind: str, mode: str, spec: StreamSpec, spare: int) -> None:
     """``BadInput`` for a kind and mode that do not go with each other or with the stream."""
     if kind not in KINDS or mode not in MODES:
         raise BadInput(f"a head is one of {KINDS} with a mode of {MODES}; got head={kind}, head_mode={mode}")
@@ -173,3 +178,5 @@ def _check(kind: str, mode: str, spec: StreamSpec) -> None:
         raise BadInput("head_mode=shared cannot tell classes of different tasks apart; use sliced or growing")
     if mode == "shared" and kind in NAMED:
         raise BadInput(f"head={kind} needs a name for every row, and a row of head_mode=shared has none; use sliced")
+    if spare < 0 or (spare and (kind != "linear" or mode not in ("sliced", "shared"))):
+        raise BadInput(f"spare rows belong to head=linear with head_mode=sliced or shared; got {kind}, {mode}")

@@ -28,13 +28,15 @@ class Model(nn.Module, ABC):
         head: HeadKind,
         head_mode: HeadMode,
         targets: Mapping[str, Any] | None = None,
+        bias: bool = True,
+        spare: int = 0,
     ) -> None:
         """Give the network its head; the last thing a subclass's ``__init__`` does.
 
-        ``targets``: options of :class:`clbench.models.frozen.Targets`, by name.
+        ``targets``: options of :class:`clbench.models.frozen.Targets`, by name. ``bias``, ``spare``: as in ``Head``.
         """
         self.n_features = n_features
-        self.head = Head(n_features, spec, head, head_mode, Targets.of(targets))
+        self.head = Head(n_features, spec, head, head_mode, Targets.of(targets), bias, spare)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -54,9 +56,9 @@ class Model(nn.Module, ABC):
         """Logits of the asked classes (B, len(query.classes)).
 
         A class without a row yet is scored by its name where the head is a language head, else minus infinity.
-        ``weights``: a saved ``state_dict`` of this network to answer with, instead of its present one.
+        ``weights``: parameters and buffers by name to answer with instead of the present ones, all or some.
         """
-        n_rows = len(self.head.weight if weights is None else weights["head.weight"])
+        n_rows = len((weights or {}).get("head.weight", self.head.weight))
         rows = [row if row < n_rows else -1 for row in self.head.rows(query.classes, query.task_label)]
         missing = [k for k, row in enumerate(rows) if row < 0]
         more = self.head.unseen(query.class_names, missing)
