@@ -30,7 +30,7 @@ wheel: $(VENV)/ready
 # One pip command; the lock holds the pair of torch and torchvision that fits (see README, "Install").
 $(VENV)/ready: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev,vision,text]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev,vision,text,data]"
 	touch $@
 
 clean:

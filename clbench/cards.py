@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from clbench.data import Source, load_source
+from clbench.data.cache import Arrays, cached
 from clbench.data.files import ImageFiles
 from clbench.data.rows import ArrayRows, CropFlip, FileRows, ImageRows, ResizedCrop
 from clbench.errors import BadInput, DataMissing, unknown
@@ -26,9 +27,10 @@ from clbench.stream import PROTOCOLS, Augment, ProtocolName, Split, StreamSpec, 
 class Scenario:
     """The recipe of a benchmark: a data set, a split rule, a protocol, and who to thank for it.
 
-    ``data``: the source and its options. ``rule``: classes, groups, permutation, rotation, domain or instances.
-    ``increments``: classes per task where not even, a list or one number. ``class_order``: "seed", "natural", a
-    list, or the seed of NumPy's legacy generator. ``domain_order``: "seed", or the data's own, of domains or groups.
+    ``data``: the source and its options. ``rule``: classes, overlapping, groups, permutation, rotation, domain
+    or instances. ``increments``: classes per task where not even, a list or one number. ``class_order``: "seed",
+    "natural", a list, or the seed of NumPy's legacy generator; of overlapping tasks also the classes of each.
+    ``domain_order``: "seed", or the data's own, of domains or groups.
     ``subset``: number of training and test rows, balanced by class; ``rows: first`` for the first ones instead of
     the seed's choice. ``normalise``: mean and std per channel. ``augment``: ``crop`` (padding in pixels) or ``scale``
     and ``ratio`` (random resized crop), and ``flip``. ``backbone``: the one the card was made for, used where none
@@ -167,13 +169,22 @@ def _half(
     if source.modality == "text":
         return Split({"text": ArrayRows(np.asarray(samples), rows, content)}, y, rows)
     if plan.degrees:
-        from scipy.ndimage import rotate
-
-        turned = rotate(np.asarray(samples[rows]), plan.degrees, axes=(2, 3), reshape=False, order=1, mode="constant")
-        samples, picked = turned, np.arange(len(rows))
         content = hashlib.sha256(f"{content}|{plan.degrees!r}|".encode() + rows.astype("<i8").tobytes()).hexdigest()
+        samples, picked = _turned(source, rows, plan.degrees, content), np.arange(len(rows))
     kind = FileRows if isinstance(samples, ImageFiles) else ImageRows
     return Split({"image": kind(samples, picked, mean, std, plan.permutation, content)}, y, rows)
+
+
+def _turned(source: Source, rows: NDArray[np.int64], degrees: float, content: str) -> NDArray[np.uint8]:
+    """Images of a source turned by an angle; seconds for thousands, so they are kept."""
+
+    def turn() -> Arrays:
+        from scipy.ndimage import rotate
+
+        images = np.asarray(source.samples[rows])
+        return {"images": rotate(images, degrees, axes=(2, 3), reshape=False, order=1, mode="constant")}
+
+    return cached(content[:32], turn)["images"]
 
 
 def _hash_plan(source: Source, plan: Plan, mean: tuple[float, ...], std: tuple[float, ...]) -> str:

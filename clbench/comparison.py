@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from clbench.errors import BadInput
+from clbench.errors import BadInput, unknown
 from clbench.metrics import metric
+from clbench.oracles import Oracles
 from clbench.record import Record
 from clbench.statistics import Estimate, estimate, holm, p_value
 
@@ -19,11 +20,17 @@ interval. *p* is of the paired t test after Holm's correction over the rows of i
 "outside its own interval only" that the interval excludes zero, as some rows of a long table do by chance. A positive
 difference in forgetting means that more is forgotten."""
 NAMES = ("scenario", "strategy", "model", "trainer")
-MEASURED = {  # what is compared: a metric, and the matrix it is taken from
+MEASURED = {  # what can be compared: a metric, and the matrix it is taken from
     "average accuracy": ("average_accuracy.gem2017", "accuracy"),
+    "learning accuracy": ("learning_accuracy.mer2019", "accuracy"),
     "forgetting": ("forgetting.rwalk2018", "accuracy"),
+    "backward transfer": ("backward_transfer.gem2017", "accuracy"),
+    "forward transfer": ("forward_transfer.gem2017", "accuracy"),
     "forward transfer, tasks told": ("forward_transfer.gem2017", "task_masked_accuracy"),  # tasks not trained yet
+    "forward transfer (CUBER)": ("forward_transfer.cuber2022", "accuracy"),
+    "task inference accuracy": ("task_inference_accuracy.last", "task_inference_accuracy"),
 }
+USUAL = ("average accuracy", "forgetting", "forward transfer, tasks told")
 Labels = tuple[str, ...]
 
 
@@ -50,45 +57,65 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A question that a study asks: entries whose labels match ``of``, each minus its partner in ``against``."""
+    """A question that a study asks: entries whose labels match ``of``, each minus its partner in ``against``.
+
+    The labels that neither names must agree. ``measured``: some of ``MEASURED``.
+    """
 
     title: str
     of: Mapping[str, str]
     against: Mapping[str, str]
+    measured: tuple[str, ...] = USUAL
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Comparison:
-        """``{title, of: {label: pattern}, against: {label: pattern}}``; a pattern's ``*`` stands for anything."""
+        """``{title, of: {label: pattern}, against: {label: pattern}}``, and at need ``measured: [...]``.
+
+        A pattern's ``*`` stands for anything: ``trainer: "*"`` compares strategies trained in different ways.
+        """
+        measured = config.get("measured", list(USUAL))
         try:
-            made = cls(str(config["title"]), dict(config["of"]), dict(config["against"]))
+            made = cls(str(config["title"]), dict(config["of"]), dict(config["against"]), tuple(measured))
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"a comparison needs title, of and against; got {config!r}") from error
         if wrong := {*made.of, *made.against} - set(NAMES):
             raise BadInput(f"a comparison goes by {', '.join(NAMES)}; got '{min(wrong)}'")
+        if not measured or isinstance(measured, str):
+            raise BadInput(f"'measured' of a comparison is a list of: {', '.join(MEASURED)}; got {measured!r}")
+        for name in made.measured:
+            if name not in MEASURED:
+                raise unknown("figure to compare", str(name), MEASURED)
         return made
 
     def differences(self, records: Iterable[Record]) -> list[Difference]:
-        """All pairs of entries that agree in the labels not named, by place; seeds that one side lacks are left out."""
+        """All pairs of entries that agree in the labels not named, by place; seeds that one side lacks are left out.
+
+        ``records``: all of the study, as some figures read those of a reference strategy too.
+        """
         shared = [n for n in NAMES if n not in {*self.of, *self.against}]
         done = [r for r in records if r.status == "ok"]
+        oracles = Oracles.among(done)
         sides = [_grouped(done, pattern, shared) for pattern in (self.of, self.against)]
         found: list[Difference] = []
         ps: list[float] = []
         for where in sorted(sides[0].keys() & sides[1].keys()):
             for of, first in sorted(sides[0][where].items()):
                 for against, second in sorted(sides[1][where].items()):
-                    for measured in MEASURED if of != against else ():
-                        gaps = _gaps(first, second, measured)
+                    for measured in self.measured if of != against else ():
+                        gaps = _gaps(first, second, measured, oracles)
                         found.append(Difference(where, of, against, measured, estimate(gaps), math.nan))
                         ps.append(p_value(gaps))
         return [replace(row, p=p) for row, p in zip(found, holm(ps), strict=True)]
 
 
-def _gaps(first: Mapping[int, Record], second: Mapping[int, Record], measured: str) -> list[float]:
+def _gaps(first: Mapping[int, Record], second: Mapping[int, Record], measured: str, oracles: Oracles) -> list[float]:
     name, matrix = MEASURED[measured]
-    value = metric(name)
-    seeds = sorted(first.keys() & second.keys())
-    return [value(first[s].matrix(matrix)) - value(second[s].matrix(matrix)) for s in seeds]
+
+    def value(record: Record) -> float:
+        there = matrix in record.result["matrices"]
+        return metric(name)(record.matrix(matrix), oracles.beside(record)) if there else math.nan
+
+    return [value(first[seed]) - value(second[seed]) for seed in sorted(first.keys() & second.keys())]
 
 
 def _grouped(
@@ -114,7 +141,8 @@ def _matches(label: str, pattern: str) -> bool:
 def to_markdown(purpose: str, comparisons: Sequence[Comparison], records: Sequence[Record]) -> str:
     """The page of a study's comparisons, in points of a percent, with a sentence on what is separated."""
     lines = ["# Comparisons", "", " ".join(purpose.split()), "", READING, ""]
-    lines += [f"- {measured}: `{name}` of the matrix `{matrix}`" for measured, (name, matrix) in MEASURED.items()]
+    asked = {m for comparison in comparisons for m in comparison.measured}
+    lines += [f"- {m}: `{name}` of the matrix `{matrix}`" for m, (name, matrix) in MEASURED.items() if m in asked]
     lines.append("")
     for comparison in comparisons:
         rows = comparison.differences(records)
@@ -125,7 +153,7 @@ def to_markdown(purpose: str, comparisons: Sequence[Comparison], records: Sequen
             "|" + "---|" * 7,
         ]
         lines += [_row(row) for row in rows]
-        lines += ["", *(_in_words(m, [r for r in rows if r.measured == m]) for m in MEASURED), ""]
+        lines += ["", *(_in_words(m, [r for r in rows if r.measured == m]) for m in comparison.measured), ""]
     return "\n".join(lines)
 
 
@@ -139,8 +167,10 @@ def _in_words(measured: str, rows: Sequence[Difference]) -> str:
     ):
         where = "; ".join(dict.fromkeys(", ".join([*_shown(r.where), r.of]) for r in some))
         parts.append(f"{word} in {len(some)}" + (f" ({where})" if where else ""))
-    rest = len(rows) - len(apart)
-    return f"- {measured}: {parts[0]}, {parts[1]}, not separated in {rest} of {len(rows)} differences."
+    missing = sum(math.isnan(row.estimate.mean) for row in rows)
+    rest = len(rows) - len(apart) - missing
+    unsaid = f", undefined in {missing}" if missing else ""
+    return f"- {measured}: {parts[0]}, {parts[1]}{unsaid}, not separated in {rest} of {len(rows)} differences."
 
 
 def _shown(where: Labels) -> list[str]:
@@ -149,9 +179,16 @@ def _shown(where: Labels) -> list[str]:
 
 def _row(row: Difference) -> str:
     gap = row.estimate
-    shown = f"{100 * gap.mean:+.1f} ± {100 * gap.half_width:.1f}"
+    shown = f"{_points(gap.mean, '+.1f')} ± {_points(gap.half_width, '.1f')}"
     outside = abs(gap.mean) > gap.half_width
     verdict = "**separated**" if row.separated else "outside its own interval only" if outside else "not separated"
     where = ", ".join(_shown(row.where))
     pair = f"{row.of} − {row.against}"
-    return f"| {where} | {pair} | {row.measured} | {shown} | {gap.n} | {row.p:.3f} | {verdict} |"
+    p = "—" if math.isnan(row.p) else f"{row.p:.3f}"
+    said = "undefined" if math.isnan(gap.mean) else verdict
+    return f"| {where} | {pair} | {row.measured} | {shown} | {gap.n} | {p} | {said} |"
+
+
+def _points(value: float, form: str) -> str:
+    """Percentage points; a dash where a record lacks what the figure reads."""
+    return "—" if math.isnan(value) else format(100 * value, form)

@@ -17,6 +17,7 @@ from clbench.strategy import Strategy
 from clbench.stream import ProtocolName, Query, Split, Taken, Task
 
 BATCH = 512  # fixed, so that scores do not depend on who evaluates
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def make_query(protocol: ProtocolName, tasks: Sequence[Task], row: int, column: int) -> Query:
@@ -85,22 +86,24 @@ def evaluate(
 ) -> Row:
     """Score the probes of all tasks after ``row`` training steps, each sample in one forward pass.
 
-    ``probes``: the test halves on the device, where the caller keeps them there.
+    ``probes``: the test halves on the device, where the caller keeps them there. Samples that the strategy answers
+    together are handed to it together.
     """
     cells = []
+    step = max(1, BATCH // strategy.group_size) * strategy.group_size
     with no_side_effects(strategy):
         for column, task in enumerate(tasks, start=1):
             probe = probes[column - 1] if probes is not None else task.test
             query = make_query(protocol, tasks, row, column)
             parts = []
-            for start in range(0, len(probe), BATCH):
-                rows = torch.arange(start, min(start + BATCH, len(probe)), device=device)
-                inputs = Taken(probe, rows, device)
-                scores, taken = strategy.answer(inputs, query)
-                scores = checked(scores, len(rows), query, type(strategy).__name__)
-                inferred = torch.zeros(len(rows), device=device) if taken is None else taken
+            for start in range(0, len(probe), step):
+                rows = torch.arange(start, min(start + step, len(probe)), device=device)
+                scores, taken = strategy.answer(Taken(probe, rows, device), query)
+                name = type(strategy).__name__
+                scores = checked(scores, len(rows), query, name)
+                inferred = checked_tasks(taken, len(rows), len(tasks), name)
                 cell = _cell(scores, probe.labels[rows].to(device), query, task.classes)
-                parts.append(torch.stack([*cell, inferred.double()]))
+                parts.append(torch.stack([*cell, inferred.to(cell[0])]))
             cells.append(torch.cat(parts, dim=1).cpu().double().numpy())
     whole = np.concatenate(cells, axis=1)
     return Row(
@@ -129,6 +132,24 @@ def checked(scores: Tensor, n: int, query: Query, name: str) -> Tensor:
     if bool(torch.isnan(scores).any()):
         raise BadInput(f"{name}.predict() returned NaN; use minus infinity for 'never'")
     return scores
+
+
+def checked_tasks(inferred: Tensor | None, n: int, n_tasks: int, name: str) -> Tensor:
+    """The tasks that were inferred, zeros for None, if they have the shape and values the contract asks for.
+
+    ``BadInput`` otherwise.
+    """
+    if inferred is None:
+        return torch.zeros(n, dtype=torch.int64)
+    wanted = f"{name}.answer() must return as tasks None or integers of shape {(n,)}, one for each sample"
+    if not isinstance(inferred, Tensor):
+        raise BadInput(f"{wanted}; got {type(inferred).__name__}")
+    if tuple(inferred.shape) != (n,) or inferred.dtype not in INTEGERS:
+        raise BadInput(f"{wanted}; got {inferred.dtype} of shape {tuple(inferred.shape)}")
+    if n and (int(inferred.min()) < 0 or int(inferred.max()) > n_tasks):
+        low, high = int(inferred.min()), int(inferred.max())
+        raise BadInput(f"{name}.answer() numbers tasks from 1 to {n_tasks}, 0 for none inferred; got {low} to {high}")
+    return inferred
 
 
 def _cell(scores: Tensor, y: Tensor, query: Query, own: tuple[int, ...]) -> tuple[Tensor, ...]:

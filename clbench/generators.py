@@ -106,6 +106,39 @@ def by_class(source: Source, is_test: NDArray[np.bool_], card: RuleCard, generat
     return plans
 
 
+def by_overlap(
+    source: Source, is_test: NDArray[np.bool_], card: RuleCard, generator: np.random.Generator
+) -> list[Plan]:
+    """Tasks of ``increments`` classes that share some: each begins n_classes / n_tasks after the one before, in a ring.
+
+    Or those of each task, where ``class_order`` is a list of lists; a class in none of them is left out. The rows of a
+    shared class are in all of its tasks.
+    """
+    windows = _windows(card, len(source.class_names), generator)
+    return [_plan(f"classes {k}", np.isin(source.y, window), is_test) for k, window in enumerate(windows, start=1)]
+
+
+def _windows(card: RuleCard, n_classes: int, generator: np.random.Generator) -> list[Rows]:
+    order, n_tasks, size = card.get("class_order", "seed"), int(card["n_tasks"]), card.get("increments")
+    if isinstance(order, list) and any(isinstance(window, list) for window in order):
+        known = set(range(n_classes))
+        whole = all(isinstance(w, list) and w and set(w) <= known and len(set(w)) == len(w) for w in order)
+        if not whole or len(order) != n_tasks:
+            raise BadInput(
+                f"class_order of overlapping tasks must list the classes of each of the {n_tasks} tasks, "
+                f"different ones within 0..{n_classes - 1}; got {order}"
+            )
+        return [np.array(window) for window in order]
+    stride, rest = divmod(n_classes, n_tasks)
+    if rest or not isinstance(size, int) or not stride < size <= n_classes:
+        raise BadInput(
+            f"rule 'overlapping' needs n_tasks that divides the {n_classes} classes, and as increments one number "
+            f"above n_classes / n_tasks, at most all classes; got n_tasks {n_tasks}, increments {size}"
+        )
+    ring = np.tile(order_classes(order, n_classes, generator), 2)
+    return [ring[start : start + size] for start in range(0, n_classes, stride)]
+
+
 def order_classes(order: Any, n_classes: int, generator: np.random.Generator) -> Rows:
     """The classes in the order of a card: "seed", "natural", a list, or a number.
 
@@ -192,6 +225,7 @@ def by_instances(
 Rule = Callable[[Source, NDArray[np.bool_], RuleCard, np.random.Generator], list[Plan]]
 RULES: dict[str, Rule] = {
     "classes": by_class,
+    "overlapping": by_overlap,
     "permutation": by_permutation,
     "rotation": by_rotation,
     "domain": by_domain,

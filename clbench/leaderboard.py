@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+from clbench.columns import SORT_KEY, Column, columns
 from clbench.matrix import ScoreMatrix
-from clbench.metrics import HEADLINE, Metric, References, metric
-from clbench.record import Record, total
+from clbench.oracles import Oracles
+from clbench.record import Record
 from clbench.statistics import MIN_SEEDS, Estimate, estimate
 
-SORT_KEY = "average_accuracy.gem2017"
-Value = Callable[[Record, References], float]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One number per run, with its definition. ``unit``: ``fraction``, ``samples``, ``bytes`` or ``seconds``."""
-
-    id: str
-    title: str
-    unit: str
-    higher_is_better: bool
-    formula: str
-    source: str
-    value: Value
+INFERENCE = "task_inference_accuracy"
 
 
 @dataclass(frozen=True)
@@ -65,6 +52,17 @@ class Entry:
     def matrices(self, name: str = "accuracy") -> list[ScoreMatrix]:
         """The score matrices of the finished runs, by seed."""
         return [record.matrix(name) for record in self.records]
+
+    def task_inference(self) -> list[tuple[float, ...]]:
+        """Per task the share of its test samples taken for it after the last task, for each finished run.
+
+        Empty where no run inferred tasks.
+        """
+        if not any(INFERENCE in record.result["matrices"] for record in self.records):
+            return []
+        rows = [r.matrix(INFERENCE).values[-1] if INFERENCE in r.result["matrices"] else None for r in self.records]
+        n_tasks = self.matrices()[0].n_tasks
+        return [tuple(math.nan if row is None else float(row[j]) for row in rows) for j in range(n_tasks)]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -134,97 +132,19 @@ def make_leaderboard(records: Iterable[Record], left_out: Sequence[str] = ()) ->
     )
 
 
-def columns(protocol: str) -> tuple[Column, ...]:
-    """The columns of a table: what was learned first, then memory, and time last, as it depends on the machine.
-
-    Only under class-incremental does masking to the task's own classes change the accuracy.
-    """
-    found = [_metric_column(metric(id)) for id in HEADLINE]
-    if protocol == "class-incremental":
-        found.append(_masked_column(metric(SORT_KEY)))
-    return (*found, *_COSTS)
-
-
-def _metric_column(m: Metric) -> Column:
-    def value(record: Record, references: References) -> float:
-        return m(record.matrix(), references)
-
-    return Column(m.id, m.title, "fraction", m.higher_is_better, m.formula, m.source, value)
-
-
-def _masked_column(m: Metric) -> Column:
-    def value(record: Record, _: References) -> float:
-        return m(record.matrix("task_masked_accuracy"))
-
-    source = f"{m.source}; of the matrix scored among each task's own classes, as if its label were given"
-    return Column(f"task_masked.{m.id}", f"task-masked {m.title}", "fraction", True, m.formula, source, value)
-
-
-def _per_task(rows: Sequence[Mapping[str, Any]], name: str, record: Record) -> list[float | None]:
-    """One number per task; a task without one gives None, so that sums do not pretend to be complete."""
-    found: list[float | None] = [row.get(name) for row in rows]
-    return found + [None] * (record.matrix().n_tasks - len(found))
-
-
-def _stored_samples(record: Record, _: References) -> float:
-    stored = _per_task(record.result.get("counts", []), "stored_samples", record)
-    return math.nan if None in stored else float(max(s for s in stored if s is not None))
-
-
-def _state_bytes(record: Record, _: References) -> float:
-    last = _per_task(record.result.get("counts", []), "state_bytes", record)[-1]
-    return math.nan if last is None else float(last)
-
-
-def _train_seconds(record: Record, _: References) -> float:
-    return total(_per_task(record.costs, "train_seconds", record))
-
-
-_COUNTED = "counted by clbench"
-_COSTS = (
-    Column(
-        "stored_samples",
-        "stored samples",
-        "samples",
-        False,
-        "max over tasks of the samples kept",
-        _COUNTED,
-        _stored_samples,
-    ),
-    Column(
-        "state_bytes",
-        "state",
-        "bytes",
-        False,
-        "size of all that is carried on after the last task",
-        _COUNTED,
-        _state_bytes,
-    ),
-    Column(
-        "train_seconds",
-        "training time",
-        "seconds",
-        False,
-        "sum over tasks of the wall-clock time in train_task",
-        "measured on the machine of the run; compare within one machine only",
-        _train_seconds,
-    ),
-)
-
-
 def _labels(record: Record) -> tuple[str, str, str]:
     return record.names["strategy"], record.names["model"], record.names["trainer"]
 
 
 def _table(scenario: str, records: tuple[Record, ...]) -> Table:
     card = records[0].card
-    shown = columns(str(card.get("protocol")))
+    shown = columns(records)
     groups = [list(group) for _, group in groupby(records, key=lambda r: (_labels(r), r.entry))]
     labels = _display_labels([group[0] for group in groups])
     run = [(label, g) for label, g in zip(labels, groups, strict=True) if any(r.status != "skipped" for r in g)]
     never = [(label, g) for label, g in zip(labels, groups, strict=True) if all(r.status == "skipped" for r in g)]
     seeds = tuple(sorted({r.seed for _, group in run for r in group}))
-    oracles = _oracles(records)
+    oracles = Oracles.among(records)
     entries = [_entry(label, group, seeds, shown, oracles) for label, group in run]
     skipped = (Failure(label, None, why) for label, group in never for why in dict.fromkeys(map(_reason, group)))
     return Table(scenario, card, seeds, shown, _ranked(entries), tuple(skipped))
@@ -242,27 +162,12 @@ def _reason(record: Record) -> str:
     return " ".join((record.reason or "no reason was recorded").split())
 
 
-Oracles = Mapping[tuple[int, str, str], dict[str, ScoreMatrix]]
-
-
-def _oracles(records: Iterable[Record]) -> Oracles:
-    """Matrices of the reference strategies by seed, model and trainer; one that is there twice is ambiguous and out."""
-    found: dict[tuple[int, str, str], dict[str, list[ScoreMatrix]]] = {}
-    for record in records:
-        if record.reference and record.status == "ok":
-            strategy, model, trainer = _labels(record)
-            found.setdefault((record.seed, model, trainer), {}).setdefault(strategy, []).append(record.matrix())
-    return {key: {name: m[0] for name, m in named.items() if len(m) == 1} for key, named in found.items()}
-
-
 def _entry(label: str, group: list[Record], seeds: Sequence[int], shown: Iterable[Column], oracles: Oracles) -> Entry:
     done = tuple(r for r in group if r.status == "ok")
     failures = tuple(
         Failure(label, r.seed, f"{r.status}: {_reason(r)}") for r in group if r.status != "ok"
     )  # a skipped seed of an entry that ran otherwise is a gap like any other
-    values = {
-        column.id: tuple(column.value(r, oracles.get((r.seed, *_labels(r)[1:]), {})) for r in done) for column in shown
-    }
+    values = {column.id: tuple(column.value(r, oracles.beside(r)) for r in done) for column in shown}
     missing = tuple(sorted(set(seeds) - {r.seed for r in group}))
     head = group[0]
     return Entry(label, head.names, head.entry, head.reference, done, values, failures, missing)

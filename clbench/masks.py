@@ -33,10 +33,11 @@ def drop_biases(model: Model) -> None:
     Biases and shifts become zero, scales one, and none of them is trained.
     """
     for name, parameter in model.named_parameters():
-        owner = model.get_submodule(name.rpartition(".")[0])
-        is_norm = not isinstance(owner, (nn.Linear, _ConvNd)) and parameter.dim() == 1 and hasattr(owner, "eps")
-        if name.endswith(".bias") or is_norm:
-            parameter.fill_(0.0 if name.endswith(".bias") else 1.0).requires_grad_(False)
+        path, _, own = name.rpartition(".")
+        owner = model.get_submodule(path)
+        is_norm = hasattr(owner, "eps") and not isinstance(owner, (nn.Linear, _ConvNd))
+        if own.endswith("bias") or is_norm:
+            parameter.fill_(0.0 if own.endswith("bias") else 1.0).requires_grad_(False)
 
 
 def signed_constant(weight: Tensor) -> Tensor:
@@ -44,12 +45,12 @@ def signed_constant(weight: Tensor) -> Tensor:
 
     Source: Ramanujan et al., What's Hidden in a Randomly Weighted Neural Network?, CVPR 2020, section 4.4.
     """
-    return torch.where(weight < 0, -1.0, 1.0) * math.sqrt(2 / weight[0].numel())
+    return torch.where(weight < 0, -1.0, 1.0) * math.sqrt(2 / weight.shape[1:].numel())
 
 
 def draw_scores(weight: Tensor) -> Tensor:
     """New scores for a weight, uniform within +-1 / sqrt(fan_in), from torch's random state."""
-    bound = 1 / math.sqrt(weight[0].numel())
+    bound = 1 / math.sqrt(weight.shape[1:].numel())
     return torch.empty_like(weight, requires_grad=False).uniform_(-bound, bound)
 
 
@@ -95,17 +96,19 @@ class TaskParts:
     """What every task keeps of a network for itself: batch-norm statistics, and what of the head is not shared.
 
     Nothing in it is touched by a later task. Kept as an attribute that ends in ``_`` it is saved and loaded.
-    The network's own statistics stay as they were built: every task begins with them.
+    The network's own statistics stay as they were built: every task begins with them. ``head_only``: statistics are
+    shared, and the head's rows are each task's own in every mode.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, head_only: bool = False) -> None:
         self._model = model
-        self._masks_head = "head.weight" in maskable(model)
+        self._head_only = head_only
+        self._masks_head = not head_only and "head.weight" in maskable(model)
         self.parts: dict[int, dict[str, Tensor]] = {}
 
     def begin(self, task: int) -> None:
         """Give a task its own batch-norm statistics, which training then fills."""
-        norms = [(n, m) for n, m in self._model.named_modules() if isinstance(m, _BatchNorm)]
+        norms = [(n, m) for n, m in self._model.named_modules() if isinstance(m, _BatchNorm) and not self._head_only]
         self.parts[task] = {f"{n}.{k}": v.detach().clone() for n, m in norms for k, v in m.named_buffers()}
 
     @torch.no_grad()
@@ -114,6 +117,8 @@ class TaskParts:
         head, own = self._model.head, self.parts[task]
         if head.scale is not None:
             own["head.scale"] = head.scale.detach().clone()
+        if not self._masks_head:
+            own["n_rows"] = torch.tensor(len(head.weight))
         if isinstance(head.weight, nn.Parameter) and not self._masks_head:
             own["rows"] = torch.tensor(rows, device=head.weight.device)
             own["weight"] = head.weight[own["rows"]].clone()
@@ -121,9 +126,14 @@ class TaskParts:
     @torch.no_grad()
     def of(self, task: int) -> dict[str, Tensor]:
         """A task's parameters and buffers by name, for ``functional_call``; nothing for a task not begun."""
-        own = dict(self.parts.get(task, {}))
+        own, head = dict(self.parts.get(task, {})), self._model.head
+        if "n_rows" in own:  # as many as there were: a product of another shape may round otherwise
+            known = slice(int(own.pop("n_rows")))
+            own["head.weight"] = head.weight.detach()[known]
+            if head.bias is not None:
+                own["head.bias"] = head.bias.detach()[known]
         if "rows" in own:
-            own["head.weight"] = self._model.head.weight.detach().index_copy(0, own.pop("rows"), own.pop("weight"))
+            own["head.weight"] = own["head.weight"].index_copy(0, own.pop("rows"), own.pop("weight"))
         return own
 
     def state_dict(self) -> State:

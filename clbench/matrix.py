@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clbench.errors import BadInput
+
+ALL_NUMBERED = 12  # tasks; of more not every one is numbered along an axis or at the head of a table
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,15 @@ class ScoreMatrix:
             higher_is_better=data["higher_is_better"],
             bounds=(-math.inf if low is None else low, math.inf if high is None else high),
         )
+
+
+def numbered(n_tasks: int) -> list[int]:
+    """The tasks that are numbered where each takes room: all up to 12, of more those that a round step leaves.
+
+    >>> numbered(3), numbered(50), numbered(100)
+    ([1, 2, 3], [10, 20, 30, 40, 50], [20, 40, 60, 80, 100])
+    """
+    if n_tasks <= ALL_NUMBERED:
+        return list(range(1, n_tasks + 1))
+    step = next(s for s in (digit * 10**power for power in count() for digit in (1, 2, 5)) if n_tasks <= 6 * s)
+    return list(range(step, n_tasks + 1, step))

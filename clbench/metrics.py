@@ -37,6 +37,7 @@ class Metric:
     function: Callable[[Array, Array | None], float]
     reference: str | None = None
     is_difference: bool = True
+    matrix: str = "accuracy"
 
     def __call__(self, matrix: ScoreMatrix, references: References | None = None) -> float:
         """Compute the metric; NaN when a cell or reference it reads is missing."""
@@ -51,7 +52,7 @@ def _mean(values: Array) -> float:
     return float(np.mean(values)) if values.size else float("nan")
 
 
-def _average_accuracy(r: Array, _: Array | None) -> float:
+def _mean_of_last_row(r: Array, _: Array | None) -> float:
     return _mean(r[-1])
 
 
@@ -90,6 +91,11 @@ def _intransigence(r: Array, reference: Array | None) -> float:
     return _mean(np.diagonal(reference[1:]) - np.diagonal(r[1:]))
 
 
+def _gain_over_scratch(r: Array, reference: Array | None) -> float:
+    assert reference is not None
+    return _mean(np.diagonal(r[1:]) - np.diagonal(reference[1:]))
+
+
 _ALL = (
     Metric(
         "average_accuracy.gem2017",
@@ -98,7 +104,7 @@ _ALL = (
         "Lopez-Paz and Ranzato, Gradient Episodic Memory, NeurIPS 2017 (ACC)",
         True,
         (0.0, 1.0),
-        _average_accuracy,
+        _mean_of_last_row,
         is_difference=False,
     ),
     Metric(
@@ -140,6 +146,17 @@ _ALL = (
         _forward_transfer,
     ),
     Metric(
+        "forward_transfer.cuber2022",
+        "forward transfer (CUBER)",
+        "(1/T) sum_j (R[j,j] - a_j), a_j = A[j,j], A = matrix of the reference 'independent' on the same card and seed",
+        "Lin et al., Beyond Not-Forgetting (CUBER), NeurIPS 2022 (FWT); "
+        "the paper prints it minus that of GPM, where a_j cancels",
+        True,
+        (-1.0, 1.0),
+        _gain_over_scratch,
+        reference="independent",
+    ),
+    Metric(
         "forgetting.rwalk2018",
         "forgetting",
         "(1/(T-1)) sum_{j<T} (max_{l=1..T-1} R[l,j] - R[T,j])",
@@ -176,17 +193,30 @@ _ALL = (
         _intransigence,
         reference="cumulative",
     ),
+    Metric(
+        "task_inference_accuracy.last",
+        "task inference accuracy",
+        "(1/T) sum_j I[T,j], I[i,j] = share of task j's test samples taken for task j after task i",
+        "the task is inferred as in Wortsman et al., Supermasks in Superposition, NeurIPS 2020; "
+        "read from the matrix `task_inference_accuracy`",
+        True,
+        (0.0, 1.0),
+        _mean_of_last_row,
+        is_difference=False,
+        matrix="task_inference_accuracy",
+    ),
 )
 
 METRICS: Mapping[str, Metric] = {metric.id: metric for metric in _ALL}
 
-HEADLINE = (
+HEADLINE = (  # of the accuracy matrix
     "average_accuracy.gem2017",
     "average_incremental_accuracy.icarl2017_macro",
     "learning_accuracy.mer2019",
     "forgetting.rwalk2018",
     "backward_transfer.gem2017",
     "forward_transfer.gem2017",
+    "forward_transfer.cuber2022",
     "intransigence.rwalk2018",
 )
 

@@ -147,18 +147,18 @@ def _row_state(row: Row) -> dict[str, torch.Tensor]:
 
 
 def _resume(checkpoint: Path, strategy: Strategy, fingerprint: str, device: torch.device) -> Progress | None:
-    """Load an interrupted run's state; a checkpoint that is damaged or of other data is thrown away."""
+    """Load an interrupted run's state; one that is damaged, of other data or another version is thrown away."""
     if not checkpoint.exists():
         return None
     try:
         saved = load_state(checkpoint, None if device.type == "cpu" else device)
         if not {"rows", "counts", "costs", "strategy"} <= set(saved) or saved.get("fingerprint") != fingerprint:
             raise RecordError(f"{checkpoint} is not a checkpoint of this stream")
-    except RecordError:
+        rows = [None if r is None else Row(**{k: np.asarray(v) for k, v in r.items()}) for r in saved["rows"]]
+    except (RecordError, TypeError):  # TypeError: rows with other fields, of another version
         checkpoint.unlink()
         return None
     strategy.load_state_dict(saved["strategy"])
-    rows = [None if r is None else Row(**{k: np.asarray(v) for k, v in r.items()}) for r in saved["rows"]]
     return Progress(rows, saved["counts"], saved["costs"])
 
 

@@ -24,7 +24,7 @@ LISTED = {
     "strategies": ("naive", "replay", "ewc_online", "er_ace", "icarl", "joint", "Fine-tune on each task"),
     "models": ("mlp", "cnn", "resnet18_reduced"),
     "backbones": ("lite0", "vit_b16_in21k", "minilm", "tfidf", "Apache-2.0"),
-    "metrics": ("average_accuracy.gem2017", "forgetting.rwalk2018", "higher", "lower"),
+    "metrics": ("average_accuracy.gem2017", "forgetting.rwalk2018", "forward_transfer.cuber2022", "R[j,j]", "higher"),
     "datasets": ("digits", "mnist5k", "folder"),
     "studies": ("leaderboard", "CPU min"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from scipy import stats
 
 from clbench.comparison import Comparison, to_markdown
 from clbench.errors import BadInput
+from clbench.matrix import ScoreMatrix
 from clbench.metrics import metric
+from clbench.record import Record
 from clbench.statistics import holm, p_value
 from tests.toy_records import several, toy_record
 
@@ -82,3 +85,68 @@ def test_a_comparison_by_an_unknown_label_is_refused() -> None:
         Comparison.from_config({**PAIR, "of": {"stratgy": "x"}})
     with pytest.raises(BadInput, match="needs title, of and against"):
         Comparison.from_config({"of": {}})
+
+
+def test_a_comparison_gives_the_figures_it_asks_for_in_its_order() -> None:
+    asked = ["backward transfer", "learning accuracy", "forward transfer"]
+    made = Comparison.from_config({**PAIR, "measured": asked})
+    records = [*noisy("replay", [0.61, 0.55, 0.66]), *noisy("naive", [0.33, 0.21, 0.36])]
+    rows = made.differences(records)
+    assert [row.measured for row in rows] == asked
+    value = metric("backward_transfer.gem2017")
+    gaps = [value(a.matrix()) - value(b.matrix()) for a, b in zip(records[:3], records[3:], strict=True)]
+    assert rows[0].estimate.mean == pytest.approx(np.mean(gaps))
+    page = to_markdown("A purpose.", [made], records)
+    assert [line.split(":")[0] for line in page.splitlines() if "` of the matrix `" in line] == [
+        "- learning accuracy",
+        "- backward transfer",
+        "- forward transfer",
+    ]
+    assert "average accuracy" not in page
+
+
+def test_without_a_wish_the_figures_are_the_usual_three() -> None:
+    rows = Comparison.from_config(PAIR).differences([*several("replay", 0.6), *several("naive", 0.2)])
+    assert [row.measured for row in rows] == ["average accuracy", "forgetting", "forward transfer, tasks told"]
+
+
+def test_the_gain_over_learning_alone_is_read_beside_the_reference_of_the_same_trainer() -> None:
+    """Strategies with trainers of their own are compared by naming the trainer; each has its own reference."""
+    asked = {"of": {"strategy": "mask", "trainer": "*"}, "against": {"strategy": "naive", "trainer": "*"}}
+    made = Comparison.from_config({"title": "Masks minus naive", **asked, "measured": ["forward transfer (CUBER)"]})
+
+    def learned(strategy: str, trainer: str, learned: float, **changes: Any) -> list[Record]:
+        values = np.full((4, 3), 0.1)
+        np.fill_diagonal(values[1:], learned)
+        return several(strategy, 0.5, matrix=ScoreMatrix(values), names={"trainer": trainer}, **changes)
+
+    records = [*learned("mask", "supermask", 0.8), *learned("naive", "sgd", 0.7)]
+    records += learned("independent", "sgd", 0.75, reference=True)
+    (row,) = made.differences(records)
+    assert math.isnan(row.estimate.mean)
+    page = to_markdown("A purpose.", [made], records)
+    assert "| — ± — | 3 | — | undefined |" in page
+    assert "higher in 0, lower in 0, undefined in 1, not separated in 0 of 1" in page
+    (row,) = made.differences([*records, *learned("independent", "supermask", 0.85, reference=True)])
+    assert row.estimate.mean == pytest.approx((0.8 - 0.85) - (0.7 - 0.75))
+    assert (row.of, row.against) == ("mask, supermask", "naive, sgd")
+
+
+def test_task_inference_is_undefined_against_a_strategy_that_infers_nothing() -> None:
+    made = Comparison.from_config({**PAIR, "measured": ["task inference accuracy"]})
+    (row,) = made.differences([*several("replay", 0.6), *several("naive", 0.2)])
+    assert math.isnan(row.estimate.mean) and not row.separated
+
+
+@pytest.mark.parametrize(
+    ("measured", "message"),
+    [
+        (["forward transfr"], "unknown figure to compare 'forward transfr'; did you mean 'forward transfer'"),
+        ("forgetting", "'measured' of a comparison is a list of: average accuracy.*got 'forgetting'"),
+        ([], "is a list of"),
+        (3, "needs title, of and against"),
+    ],
+)
+def test_a_figure_that_is_not_known_is_refused(measured: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Comparison.from_config({**PAIR, "measured": measured})

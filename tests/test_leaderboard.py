@@ -173,6 +173,62 @@ def test_intransigence_pairs_every_run_with_the_cumulative_run_of_its_seed() -> 
     assert all(map(math.isnan, entry(alone, "naive · mlp").values["intransigence.rwalk2018"]))
 
 
+def test_the_gain_over_learning_alone_has_a_column_where_a_finished_run_learned_each_task_alone() -> None:
+    id, alone = "forward_transfer.cuber2022", several("independent", 0.8, reference=True)
+    board = make_leaderboard([*several("naive", 0.2, matrix=diagonal(0.75)), *alone])
+    assert entry(board, "naive").values[id] == pytest.approx([-0.15, -0.16, -0.17])
+    assert entry(board, "independent").values[id] == pytest.approx([0.0] * 3)
+    ids = [column.id for column in board.tables[0].columns]
+    assert ids.index(id) == ids.index("forward_transfer.gem2017") + 1
+    failed = several("independent", 0.8, reference=True, status="failed", reason="boom")
+    for others in ([], failed, several("independent", 0.8), several("cumulative", 0.8, reference=True)):
+        assert id not in [c.id for c in make_leaderboard([*several("naive", 0.2), *others]).tables[0].columns]
+
+
+def test_the_gain_over_learning_alone_minus_that_of_another_method_is_the_gap_of_their_diagonals() -> None:
+    records = [*several("gpm", 0.7, matrix=diagonal(0.75)), *several("cuber", 0.7, matrix=diagonal(0.875))]
+    board = make_leaderboard([*records, *several("independent", 0.8, reference=True)])
+    one, other = (entry(board, name).values["forward_transfer.cuber2022"] for name in ("cuber", "gpm"))
+    assert np.subtract(one, other) == pytest.approx([0.125] * 3)  # what the paper prints
+
+
+def diagonal(learned: float, n_tasks: int = 3) -> ScoreMatrix:
+    values = np.full((n_tasks + 1, n_tasks), 0.1)
+    np.fill_diagonal(values[1:], learned)
+    return ScoreMatrix(values)
+
+
+def test_growth_from_task_to_task_has_columns_in_tables_of_many_tasks_only(pages: Pages) -> None:
+    def long(n_tasks: int) -> list[Record]:
+        records = several("naive", 0.2, matrix=diagonal(0.9, n_tasks), scenario=f"split_{n_tasks}-v1")
+        for record in records:
+            record.result["counts"] = [
+                {"state_bytes": 500_000 + (k > 0) * 400_000 + 2_500 * k, "stored_samples": 0} for k in range(n_tasks)
+            ]
+            record.costs[:] = [{"train_seconds": 9.0}, *({"train_seconds": 2.0 + k} for k in range(n_tasks - 1))]
+        return records
+
+    md, data, _ = pages(*long(19), *long(20))
+    few, many = data["scenarios"]
+    assert many["columns"][-4:] == ["state_bytes", "state_bytes_growth", "train_seconds", "train_seconds_ratio"]
+    assert not {"state_bytes_growth", "train_seconds_ratio"} & {*few["columns"]}
+    values = many["entries"][0]["values"]
+    assert values["state_bytes_growth"]["mean"] == pytest.approx(2_500)
+    assert values["train_seconds_ratio"]["mean"] == pytest.approx(10)
+    assert next(line for line in md.splitlines()[::-1] if line.startswith("| 1 |")).endswith(
+        "| 0.95 | 2.5 | 218.0 | 10.00 |"
+    )
+    assert "state growth per task (kB)" in md
+
+
+def test_growth_is_open_where_a_count_is_missing() -> None:
+    records = several("naive", 0.2, matrix=diagonal(0.9, 20), costs=[{"train_seconds": 1.0}])
+    records[0].result["counts"] = records[0].result["counts"][:-1]
+    values = entry(make_leaderboard(records), "naive").values
+    assert math.isnan(values["state_bytes_growth"][0]) and values["state_bytes_growth"][1] == 0
+    assert all(map(math.isnan, values["train_seconds_ratio"]))
+
+
 def test_an_undefined_metric_is_a_dash_and_null_and_never_zero(pages: Pages) -> None:
     values = np.full((4, 3), np.nan)
     values[3] = 0.9

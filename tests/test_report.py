@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import shutil
 import subprocess
@@ -9,9 +11,12 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from clbench.errors import BadInput, RecordError
+from clbench.matrix import ScoreMatrix
 from clbench.report import write_report
 from tests.toy_records import FILES, SCENARIO, Pages, several, store, toy_matrix, toy_record
 
@@ -138,3 +143,39 @@ def test_long_names_stand_whole_under_each_other_inside_their_figures(pages: Pag
         places = re.findall(r'x="([-\d.]+)" y="([-\d.]+)"[^>]*>strategy_', svg)
         assert len(places) == len(names) == len({y for _, y in places})
         assert all(0 < float(x) < width / 2 and 0 < float(y) < height for x, y in places)
+
+
+def pictures(html: str) -> list[str]:
+    return re.findall(r"<svg .*?</svg>", html, re.DOTALL)
+
+
+def numbers(svg: str) -> list[int]:
+    return [int(text) for text in re.findall(r">(\d+)</text>", svg)]
+
+
+@pytest.mark.parametrize(("n_tasks", "shown"), [(12, list(range(1, 13))), (100, [20, 40, 60, 80, 100])])
+def test_twelve_tasks_are_all_numbered_and_a_hundred_thinned_out(n_tasks: int, shown: list[int], pages: Pages) -> None:
+    _, _, html = pages(*several("naive", 0.2, matrix=toy_matrix(0.2, 0, n_tasks)))
+    curve, _, heat = pictures(html)
+    assert numbers(curve)[: len(shown)] == shown
+    assert numbers(heat) == [*shown, 0, *shown]
+    marks = curve.count("<use ")  # ticks, and a marker for each number rather than for each task
+    assert 2 * len(shown) <= marks < 2 * len(shown) + 15
+
+
+def test_the_matrix_of_a_hundred_tasks_is_small_whole_and_shows_what_was_not_measured(pages: Pages) -> None:
+    values = toy_matrix(0.2, 0, 100).values.copy()
+    values[50:60, 50:60] = np.nan
+    _, _, html = pages(*several("naive", 0.2, matrix=ScoreMatrix(values)))
+    heat = pictures(html)[-1]
+    assert len(heat) < 50_000
+    (png,) = re.findall(r"data:image/png;base64,\s*([^\"]*)", heat)
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA")).astype(int)
+    place = re.search(r'width="100" height="101" transform="matrix\((\S+) 0 0 (\S+) ', heat)
+    assert place is not None
+    image = image if float(place[2]) > 0 else image[::-1]
+    assert image.shape == (101, 100, 4)
+    assert (image[50:60, 50:60, 3] == 0).all(), "transparent: the hatched ground shows"
+    assert (np.delete(image[..., 3].ravel(), np.flatnonzero(np.isnan(values))) == 255).all()
+    brightness = image[..., :3].sum(axis=2)
+    assert brightness[100, 99] < brightness[100, 0] < brightness[0, 0]

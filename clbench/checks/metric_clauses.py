@@ -45,6 +45,17 @@ VECTORS: tuple[Vector, ...] = (  # worked by hand; every difference is a multipl
             "forgetting.first_last": -0.125,
         },
     },
+    {
+        "id": "two tasks help and one costs",  # against each task learned alone: +1/8, +3/8, -1/4
+        "matrix": [[0.125, 0.125, 0.125], [0.875, 0.25, 0.25], [0.625, 0.875, 0.25], [0.5, 0.75, 0.5]],
+        "reference": [[0.125, 0.125, 0.125], [0.75, 0.125, 0.0], [0.25, 0.5, 1.0], [0.125, 1.0, 0.75]],
+        "expected": {"forward_transfer.cuber2022": 0.25 / 3, "intransigence.rwalk2018": -0.25 / 3},
+    },
+    {
+        "id": "tasks inferred",  # nothing is inferred before the first task is learned
+        "matrix": [[None, None, None], [1.0, 0.0, 0.0], [0.75, 0.5, 0.0], [0.625, 0.25, 0.875]],
+        "expected": {"task_inference_accuracy.last": 1.75 / 3},
+    },
 )
 
 

@@ -11,13 +11,14 @@ from clbench.places import cards, first_sentence, names, read_yaml
 def show_list(kind: str) -> int:
     """Print a table of one kind of thing."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     columns, rows = _TABLES[kind]
     console = Console(width=None if Console().is_terminal else 160)
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows():
-        table.add_row(*row)
+        table.add_row(*map(escape, row))  # R[j,j] is no style
     console.print(table)
     return 0
 
@@ -51,7 +52,7 @@ def _metrics() -> Iterator[tuple[str, ...]]:
 
 
 def _datasets() -> Iterator[tuple[str, ...]]:
-    for name in ("digits", "mnist5k", "emoji", "clinc150", "folder", "csv"):
+    for name in ("digits", "mnist5k", "emoji", "elpv", "clinc150", "folder", "csv", "several"):
         yield name, first_sentence(f"clbench.data.sources.{name}")
 
 

@@ -8,13 +8,17 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from clbench.evaluate import Row
+from clbench.matrix import numbered
 from clbench.metrics import HEADLINE, METRICS, score
 from clbench.record import Record
 from clbench.stream import Batch
+
+WIDE = 15  # tasks that stand side by side in 120 characters
 
 
 class Display:
@@ -76,14 +80,16 @@ class Display:
 def show_record(record: Record, folder: Path, done_already: bool) -> None:
     """Print what a person wants to know of a run, and where its record is."""
     console = Console() if sys.stdout.isatty() else Console(width=120)
-    title = f"{record.names['strategy']} on {record.names['scenario']}, {record.names['model']}, seed {record.seed}"
+    names = {kind: escape(name) for kind, name in record.names.items()}  # [memory=50] is no style
+    title = f"{names['strategy']} on {names['scenario']}, {names['model']}, seed {record.seed}"
     if record.status != "ok":
-        console.print(f"[bold]{title}[/bold]: {record.status}\n  {record.reason}", highlight=False, soft_wrap=True)
+        why = escape(str(record.reason))
+        console.print(f"[bold]{title}[/bold]: {record.status}\n  {why}", highlight=False, soft_wrap=True)
     else:
         console.print(f"[bold]{title}[/bold]" + (" (done already)" if done_already else ""), highlight=False)
         console.print(_matrix_table(record))
         console.print(_metric_table(record))
-    console.print(f"record: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"record: {escape(str(folder))}", highlight=False, soft_wrap=True)
 
 
 def percent(value: float) -> str:
@@ -91,16 +97,22 @@ def percent(value: float) -> str:
     return "—" if math.isnan(value) else f"{100 * value:.1f}"
 
 
+def _unit(value: float) -> str:
+    return "" if math.isnan(value) else " %"  # NaN: not defined for this run
+
+
 def _matrix_table(record: Record) -> Table:
     matrix = record.matrix()
     table = Table(box=None, pad_edge=False, header_style="dim", title_style="dim")
     table.add_column("accuracy, %", style="dim")
-    for j in range(1, matrix.n_tasks + 1):
+    whole = matrix.n_tasks <= WIDE
+    shown = range(1, matrix.n_tasks + 1) if whole else sorted({*numbered(matrix.n_tasks), matrix.n_tasks})
+    for j in shown:
         table.add_column(f"task {j}" if matrix.n_tasks <= 8 else str(j), justify="right")
-    for i, row in enumerate(matrix.values):
+    for i in (0, *shown):
         name = "untrained" if i == 0 else f"after task {i}"
-        cells = [f"[bold]{percent(v)}[/bold]" if j < i else f"[dim]{percent(v)}[/dim]" for j, v in enumerate(row)]
-        table.add_row(name, *cells)
+        cells = {j: percent(matrix.values[i, j - 1]) for j in shown}
+        table.add_row(name, *(f"[bold]{cell}[/bold]" if j <= i else f"[dim]{cell}[/dim]" for j, cell in cells.items()))
     return table
 
 
@@ -108,13 +120,16 @@ def _metric_table(record: Record) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     values = score(record.matrix(), tuple(id for id in HEADLINE if METRICS[id].reference is None))
     for id, value in values.items():
-        unit = " %" if value == value else ""  # NaN: not defined for this run
-        table.add_row(METRICS[id].title, f"[bold]{percent(value)}[/bold]{unit}", f"[dim]{id}[/dim]")
+        table.add_row(METRICS[id].title, f"[bold]{percent(value)}[/bold]{_unit(value)}", f"[dim]{id}[/dim]")
     if record.card["protocol"] == "class-incremental":
         masked = float(record.matrix("task_masked_accuracy").values[-1].mean())
         table.add_row(
             "the same with tasks told", f"[bold]{percent(masked)}[/bold] %", "[dim]task_masked_accuracy[/dim]"
         )
+    inference = METRICS["task_inference_accuracy.last"]
+    if inference.matrix in record.result["matrices"]:
+        value = inference(record.matrix(inference.matrix))
+        table.add_row(inference.title, f"[bold]{percent(value)}[/bold]{_unit(value)}", f"[dim]{inference.id}[/dim]")
     counts = record.result["counts"][-1]
     seconds = sum(c["train_seconds"] for c in record.costs)
     stored, megabytes = counts["stored_samples"], counts["state_bytes"] / 1e6

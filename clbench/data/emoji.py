@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,7 @@ def emoji(
     """Every emoji drawn by Google and by Twitter, 48 x 48 pixels: domains are styles, units are emoji.
 
     ``label``: its category (9) or subcategory (98). ``min_size``: classes of fewer emoji are left out. ``size``: pixels
-    to resize to.
+    to resize to. Subcategories come in groups, their categories.
 
     Source: emoji-datasource-google and emoji-datasource-twitter 16.0.0 (names: Unicode CLDR).
     """
@@ -33,9 +34,13 @@ def emoji(
     root = locate(data_dir, ARCHIVE, "a zip with google/FILE.png, twitter/FILE.png and classes.json")
     names, read, stamp = list_files(root)
     try:
-        labels = {e["image"]: str(e[label]) for e in json.loads(read("classes.json"))}
+        listed = json.loads(read("classes.json"))
+        labels = {e["image"]: str(e[label]) for e in listed}
+        above = {str(e[label]): str(e["category"]) for e in listed}
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise DataMissing(f"{root}: no readable classes.json with 'image' and '{label}' of every emoji") from error
+        raise DataMissing(
+            f"{root}: no readable classes.json with 'image', 'category', '{label}' of every emoji"
+        ) from error
     counts = Counter(labels.values())
     files = sorted(file for file, name in labels.items() if counts[name] >= min_size)
     classes = sorted({labels[file] for file in files})
@@ -47,4 +52,8 @@ def emoji(
     unit = np.tile(np.arange(len(files)), len(STYLES))
     y = np.array([classes.index(labels[file]) for file in files], dtype=np.int64)[unit]
     domain = np.repeat(np.arange(len(STYLES)), len(files))
-    return Source("emoji", images, y, tuple(classes), content, domain=domain, domain_names=STYLES, unit=unit)
+    found = Source("emoji", images, y, tuple(classes), content, domain=domain, domain_names=STYLES, unit=unit)
+    if label == "category":
+        return found
+    names_above, group = np.unique([above[name] for name in classes], return_inverse=True)
+    return replace(found, group=group.astype(np.int64), group_names=tuple(map(str, names_above)))

@@ -113,6 +113,20 @@ def emoji(data_dir: Path, **options: Any) -> Source:
     return emoji.emoji(data_dir, **options)
 
 
+def elpv(data_dir: Path, **options: Any) -> Source:
+    """Photographs of solar cells with four levels of defect (see ``clbench.data.elpv``)."""
+    from clbench.data import elpv
+
+    return elpv.elpv(data_dir, **options)
+
+
+def several(data_dir: Path, **options: Any) -> Source:
+    """Several image sources as one, a group of classes each (see ``clbench.data.several``)."""
+    from clbench.data import several
+
+    return several.several(data_dir, **options)
+
+
 SOURCES: dict[str, Callable[..., Source]] = {
     "digits": digits,
     "mnist5k": mnist5k,
@@ -120,6 +134,8 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "csv": csv,
     "clinc150": clinc150,
     "emoji": emoji,
+    "elpv": elpv,
+    "several": several,
 }
 
 

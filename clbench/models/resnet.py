@@ -16,15 +16,16 @@ from clbench.stream import Inputs, StreamSpec
 class Block(nn.Module):
     """Two 3 x 3 convolutions with batch norm and a shortcut."""
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    def __init__(self, before: int, after: int, stride: int, affine: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(after)
+        self.norm1 = nn.BatchNorm2d(after, affine=affine)
         self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(after)
+        self.norm2 = nn.BatchNorm2d(after, affine=affine)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            convolution = nn.Conv2d(before, after, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(after, affine=affine))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, before, H, W) to (B, after, H / stride, W / stride)."""
@@ -34,6 +35,9 @@ class Block(nn.Module):
 
 class ReducedResNet18(Model):
     """ResNet-18 with 20 instead of 64 filters and a 3 x 3 stem without pooling, for 32 x 32 images.
+
+    ``bias``: whether norms scale and shift, and linear head rows have a bias; without them it is the network of the
+    supermask and gradient-projection papers. ``spare``: rows of the head that stand for no class.
 
     Source: Lopez-Paz and Ranzato, Gradient Episodic Memory, NeurIPS 2017 (``n_filters`` = 20).
     Differs: global average pooling instead of a fixed 4 x 4 one, equal at 32 x 32.
@@ -46,20 +50,23 @@ class ReducedResNet18(Model):
         head: HeadKind = "linear",
         head_mode: HeadMode = "sliced",
         targets: Mapping[str, Any] | None = None,
+        bias: bool = True,
+        spare: int = 0,
     ) -> None:
         super().__init__()
         channels = image_shape(spec)[0]
         layers: list[nn.Module] = [
             nn.Conv2d(channels, n_filters, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(n_filters),
+            nn.BatchNorm2d(n_filters, affine=bias),
             nn.ReLU(),
         ]
         before = n_filters
         for after, stride in ((1, 1), (2, 2), (4, 2), (8, 2)):
-            layers += [Block(before, after * n_filters, stride), Block(after * n_filters, after * n_filters, 1)]
-            before = after * n_filters
+            filters = after * n_filters
+            layers += [Block(before, filters, stride, bias), Block(filters, filters, 1, bias)]
+            before = filters
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.attach_head(before, spec, head, head_mode, targets)
+        self.attach_head(before, spec, head, head_mode, targets, bias, spare)
 
     def features(self, inputs: Inputs) -> Tensor:
         """Pooled activations of the last block (B, 8 * n_filters)."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from clbench.leaderboard import SORT_KEY, Column, Entry, Leaderboard, Table
-from clbench.statistics import Estimate
+from clbench.columns import SORT_KEY, Column
+from clbench.leaderboard import Entry, Leaderboard, Table
+from clbench.matrix import numbered
+from clbench.statistics import Estimate, estimate
 
 MISSING = "—"
-SCALE = {"fraction": 100.0, "samples": 1.0, "bytes": 1e-6, "seconds": 1.0}
-UNITS = {"fraction": "%", "samples": "", "bytes": "MB", "seconds": "s"}
-DIGITS = {"fraction": 1, "samples": 0, "bytes": 2, "seconds": 1}
+SCALE = {"fraction": 100.0, "samples": 1.0, "bytes": 1e-6, "bytes per task": 1e-3, "seconds": 1.0, "ratio": 1.0}
+UNITS = {"fraction": "%", "samples": "", "bytes": "MB", "bytes per task": "kB", "seconds": "s", "ratio": ""}
+DIGITS = {"fraction": 1, "samples": 0, "bytes": 2, "bytes per task": 1, "seconds": 1, "ratio": 2}
 
+INFERENCE = "Task inference after the last task: percent of each task's test samples taken for their own task."
 READING = (
     "Rows are sorted by the mean of `average_accuracy.gem2017`, highest first; equal means share a rank.",
     "Scores are fractions shown as percent, differences of scores as percentage points.",
@@ -66,6 +69,28 @@ def gaps(table: Table) -> list[str]:
     found = [f"{f.label}, seed {f.seed}: {f.reason}" for entry in table.entries for f in entry.failures]
     found += [f"{e.label}, seed {seed}: no record" for e in table.entries for seed in e.missing]
     return found + [f"{f.label}: skipped: {f.reason}" for f in table.skipped]
+
+
+def task_inference(table: Table) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Per entry that infers tasks, how often a test sample was taken for its own task after the last task.
+
+    The heads, and by label the cells: the numbered tasks, and the task that fares worst of all. Empty where no entry
+    infers tasks.
+    """
+    found = [(e.label, [estimate(v) for v in per_task]) for e in table.entries if (per_task := e.task_inference())]
+    if not found:
+        return [], []
+    shown = numbered(len(found[0][1]))
+    return [*(f"task {j}" for j in shown), "lowest of all tasks"], [
+        (label, [*(spread(tasks[j - 1]) for j in shown), _lowest(tasks)]) for label, tasks in found
+    ]
+
+
+def _lowest(tasks: list[Estimate]) -> str:
+    means = [task.mean for task in tasks]
+    if any(map(math.isnan, means)):
+        return MISSING
+    return f"{number(min(means))} (task {means.index(min(means)) + 1})"
 
 
 def overview(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from clbench.leaderboard import SORT_KEY, Column, Entry, Leaderboard, Table
+from clbench.columns import SORT_KEY, Column
+from clbench.leaderboard import INFERENCE, Entry, Leaderboard, Table
 from clbench.report.cells import definitions, environments
-from clbench.statistics import LEVEL, MIN_SEEDS
+from clbench.statistics import LEVEL, MIN_SEEDS, estimate
 
 SCHEMA = 1
 
@@ -43,6 +45,7 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
+    inferred = [_values(share) for share in entry.task_inference()]  # task 1, 2, ... after the last one
     return {
         "rank": entry.rank,
         "label": entry.label,
@@ -53,20 +56,21 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "seeds": list(entry.seeds),
         "failed": [{"seed": f.seed, "reason": f.reason} for f in entry.failures],
         "missing": list(entry.missing),
-        "values": {column: _values(entry, column) for column in entry.values},
+        "values": {column: _values(values) for column, values in entry.values.items()},
+        **({INFERENCE: inferred} if inferred else {}),
         "records": [
             {"seed": r.seed, "id": r.id, "result_sha256": r.result_sha256, "command": r.command} for r in entry.records
         ],
     }
 
 
-def _values(entry: Entry, column: str) -> dict[str, Any]:
-    mean = entry.estimate(column)
+def _values(per_seed: Sequence[float]) -> dict[str, Any]:
+    mean = estimate(per_seed)
     return {
         "mean": _plain(mean.mean),
         "half_width": _plain(mean.half_width),
         "n": mean.n,
-        "per_seed": [_plain(value) for value in entry.values[column]],
+        "per_seed": [_plain(value) for value in per_seed],
     }
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.leaderboard import SORT_KEY, Entry, Table
+from clbench.columns import SORT_KEY
+from clbench.leaderboard import Entry, Table
+from clbench.matrix import numbered
 from clbench.report.cells import number, spread
 from clbench.report.placing import place_labels
 from clbench.statistics import MIN_SEEDS, Estimate, estimate
@@ -27,6 +29,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 MARKERS = "osD^vP*X<>hp"
 REFERENCE = "#444444"
 TEXT_LIMIT = 6  # more tasks leave no room for numbers in the cells
+DRAWN = 20  # more tasks make a picture of pixels
 SETTINGS: Any = {  # for matplotlib.rcParams, whose keys are literal types
     "text.parse_math": False,  # a dollar in a label is a dollar
     "svg.fonttype": "none",
@@ -76,7 +79,7 @@ def curves(table: Table, style: dict[str, Style]) -> str | None:
         n_tasks = entries[0].matrices()[0].n_tasks
         axes.set(xlabel="tasks trained", ylabel="accuracy over tasks so far (%)")
         axes.set_ylim(top=101.5)
-        axes.set_xticks(range(1, n_tasks + 1))
+        axes.set_xticks(numbered(n_tasks))
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=n_columns, fontsize=8)
         last = "; ".join(f"{e.label} {spread(_over_time(e)[-1])} %" for e in entries)
         text = f"{table.scenario}: mean accuracy over the tasks seen so far, after each task. At the end: {last}."
@@ -114,11 +117,10 @@ def heat_map(table: Table, entry: Entry) -> str | None:
     with _figure(2.3, 2.5) as (figure, axes):
         axes.set_facecolor("#d9d9d9")
         axes.patch.set_hatch("////")
-        edge = "white" if n_tasks <= TEXT_LIMIT else "none"
-        mesh = np.ma.masked_invalid(values)
-        axes.pcolormesh(mesh, cmap="Blues", vmin=0, vmax=100, edgecolors=edge, linewidth=0.8, clip_on=False)
-        axes.set_yticks(np.arange(n_tasks + 1) + 0.5, [str(i) for i in range(n_tasks + 1)])
-        axes.set_xticks(np.arange(n_tasks) + 0.5, [str(j) for j in range(1, n_tasks + 1)])
+        _colour_cells(axes, np.ma.masked_invalid(values))
+        shown = np.array(numbered(n_tasks))
+        axes.set_yticks(np.append(0, shown) + 0.5, ["0", *map(str, shown)])
+        axes.set_xticks(shown - 0.5, list(map(str, shown)))
         axes.set(xlabel="accuracy on task", ylabel="after task (0 = untrained)")
         axes.invert_yaxis()
         axes.grid(visible=False)
@@ -145,10 +147,23 @@ def _over_time(entry: Entry) -> list[Estimate]:
 def _draw_curve(axes: Axes, points: Sequence[Estimate], label: str, style: Style) -> None:
     x = np.arange(1, len(points) + 1)
     mean, half = (100 * np.array([getattr(p, name) for p in points]) for name in ("mean", "half_width"))
-    axes.plot(x, mean, label=label, markersize=4.5, linewidth=1.4, **style)
+    marked = np.array(numbered(len(points))) - 1  # a hundred markers would hide their line
+    axes.plot(x, mean, label=label, markersize=4.5, linewidth=1.4, markevery=marked, **style)
     if points[0].n >= MIN_SEEDS and not np.isnan(half).all():
         low, high = np.clip([mean - half, mean + half], 0, 100)
         axes.fill_between(x, low, high, color=style["color"], alpha=0.1, linewidth=0)
+
+
+def _colour_cells(axes: Axes, values: np.ma.MaskedArray[Any, Any]) -> None:
+    """One square a cell: drawn, or for many tasks, where that would be megabytes, one pixel of an embedded image."""
+    colours: Any = {"cmap": "Blues", "vmin": 0, "vmax": 100}
+    n_rows, n_tasks = values.shape
+    if n_tasks <= DRAWN:
+        edge = "white" if n_tasks <= TEXT_LIMIT else "none"
+        axes.pcolormesh(values, edgecolors=edge, linewidth=0.8, clip_on=False, **colours)
+    else:
+        place: Any = {"origin": "lower", "extent": (0, n_tasks, 0, n_rows), "aspect": "auto"}
+        axes.imshow(values, interpolation="none", **place, **colours)
 
 
 def _write_cells(axes: Axes, values: NDArray[np.float64]) -> None:
@@ -191,5 +206,6 @@ def _tidy(tag: str, used: set[str]) -> str:
     """A tag without ids that nothing refers to, to a hundredth of a point, in the reader's own typeface."""
     tag = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", tag)
     tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
-    tag = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", tag)
+    digits = 4 if tag.startswith("<image") else 2  # an image's scale is multiplied by its pixels
+    tag = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.{digits}f}", tag)
     return tag.replace("'DejaVu Sans'", "sans-serif")

@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from clbench.leaderboard import Column, Entry, Leaderboard, Table
+from clbench.columns import Column
+from clbench.leaderboard import Entry, Leaderboard, Table
 from clbench.report import cells, figures
 
 
@@ -38,6 +39,8 @@ def to_html(board: Leaderboard) -> str:
         cell=cells.cell,
         seeds=cells.seeds,
         gaps=cells.gaps,
+        task_inference=cells.task_inference,
+        inference_text=cells.INFERENCE,
         sort_value=_sort_value,
         missing=cells.MISSING,
     )

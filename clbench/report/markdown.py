@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from clbench.leaderboard import Entry, Leaderboard, Table
 from clbench.report.cells import (
+    INFERENCE,
     MISSING,
     READING,
     cell,
@@ -16,6 +17,7 @@ from clbench.report.cells import (
     head,
     overview,
     seeds,
+    task_inference,
 )
 
 
@@ -74,6 +76,10 @@ def _scenario(table: Table) -> Iterator[str]:
     if missing := gaps(table):
         yield from ("Not in these means:", "")
         yield from _bullets(missing)
+    told, inferred = task_inference(table)
+    if inferred:
+        yield from (INFERENCE, "")
+        yield from _grid(["strategy", *told], [[escaped(label), *shown] for label, shown in inferred])
 
 
 def _row(entry: Entry, table: Table) -> list[str]:
