@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def test_about_as_many_masks_as_tasks_are_found_and_each_task_ends_with_its_mask
     assert 4 <= len(strategy.begun_) <= 7
     assert len(set(strategy.begun_)) >= 4, "the task a mask was first trained in"
     assert [task for task, _ in looks] == sorted(task for task, _ in looks)
-    within = sum(before == after for before, after in zip(looks[:-1], looks[1:], strict=True))
+    within = sum(before == after for before, after in pairwise(looks))
     assert within > 0.6 * len(looks), "a task that goes on keeps its mask"
     assert result.accuracy.values[-1].mean() > 0.5
     assert result.accuracy.values[-1, -1] > 0.9
@@ -95,6 +96,7 @@ def test_training_and_looking_go_on_from_the_state_across_tasks(tmp_path: Any) -
 def test_other_protocols_and_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(UnsupportedProtocol, match="outputs in common"):
         prepare(SupSupDetected(), network, build(0), SEEDS, CPU)
-    for options in ({"detect_every": 0}, {"novelty": 0.0}, {"fewest": 0}, {"transfer": True}):
+    bad: list[dict[str, Any]] = [{"detect_every": 0}, {"novelty": 0.0}, {"fewest": 0}, {"transfer": True}]
+    for options in bad:
         with pytest.raises(BadInput, match="detect_every"):
-            SupSupDetected(**options)  # type: ignore[arg-type]
+            SupSupDetected(**options)

@@ -24,6 +24,7 @@ from clbench.stream import StreamSpec, TaskStream
 from clbench.superposition import alpha_gradients, infer
 from tests.toy_streams import CPU, build
 
+SLOW = Trainer(epochs=10, batch_size=32, optimizer="adam", lr=0.003, momentum=0.0)
 FEW = Trainer(epochs=4, batch_size=16, optimizer="adam", lr=0.01, momentum=0.0)
 SPEC = StreamSpec("domain-incremental", {"image": (1, 8, 8)}, n_classes=10)
 Masks = list[dict[str, Tensor]]
@@ -51,8 +52,8 @@ def inferring(strategy: SupSup, stream: TaskStream, make: Any, n_tasks: int | No
 @cache
 def outcome(spare: int, **options: Any) -> RunResult:
     torch.set_num_threads(1)
-    strategy = SupSup(trainer=FEW, **options)
-    stream = prepare(strategy, network(spare), permuted(), Seeds.of(0), CPU)
+    strategy = SupSup(trainer=SLOW, **options)
+    stream = prepare(strategy, network(spare, 256), permuted(), Seeds.of(0), CPU)
     return run(strategy, stream, Seeds.of(0), CPU)
 
 
@@ -112,12 +113,11 @@ def test_a_slot_that_no_task_has_learnt_would_win_and_is_not_asked() -> None:
     torch.manual_seed(0)
     model = network(5, 20)(SPEC).eval()
     masks = random_masks(model, 4)
-    x = torch.rand(400, 1, 8, 8)
-    uphill = (alpha_gradients(model, {"image": x}, masks) > 0).all(1)
-    assert uphill.any()
+    x, superfluous = torch.rand(400, 1, 8, 8), torch.arange(15) >= 10
     empty = {name: torch.zeros_like(mask) for name, mask in masks[0].items()}
-    trap = infer(model, {"image": x[uphill]}, [*masks, empty], None, 1, False)
-    assert (trap == 4).any(), "a gradient of zero is the lowest"
+    assert not alpha_gradients(model, {"image": x}, [*masks, empty], superfluous)[:, 4].any()
+    trap = infer(model, {"image": x}, [*masks, empty], superfluous, 1, False)
+    assert (trap == 4).float().mean() > 0.1, "a derivative of zero is the lowest where all others are above it"
     strategy = inferring(SupSup(trainer=FEW), permuted(), network(0), n_tasks=2)
     _, tasks = strategy.answer({"image": x}, make_query("domain-incremental", permuted().tasks, 2, 1))
     assert tasks is not None and set(tasks.tolist()) <= {1, 2}
@@ -146,19 +146,19 @@ def test_with_one_task_every_sample_is_taken_for_it_and_before_it_for_none() -> 
     assert tasks is not None and tasks.tolist() == [1] * 50
 
 
-def test_inference_rises_with_the_number_of_outputs_and_of_images() -> None:
-    bare, wide = outcome(0, objective="entropy"), outcome(190, objective="g")
-    assert inference(bare) < 0.9 < 0.95 < inference(wide)
-    assert inference(outcome(0, objective="entropy", images=10)) > inference(bare) + 0.05
-    assert wide.accuracy.values[-1].mean() > bare.accuracy.values[-1].mean() + 0.05
+def test_inference_rises_with_the_number_of_outputs_and_of_images_and_by_g() -> None:
+    bare, wide = (inference(outcome(spare, objective="entropy")) for spare in (0, 90))
+    assert bare < 0.6 and wide > bare + 0.2
+    assert inference(outcome(90, objective="g")) > max(0.97, wide + 0.1)
+    assert inference(outcome(90, objective="entropy", images=10)) > wide + 0.05
 
 
 def test_masks_of_permuted_digits_are_found_without_task_labels_from_single_images() -> None:
-    """The paper's scenario GNs: as good as told which task it is, and nothing forgotten but by confusion of tasks."""
-    result = outcome(190, objective="g")
-    assert inference(result) > 0.95
+    """The paper's scenario GNs: as good as told which task it is, and nothing is forgotten."""
+    result = outcome(90, objective="g")
     learnt = np.diagonal(result.accuracy.trained)
-    assert (result.accuracy.values[-1] > learnt - 0.06).all() and learnt.min() > 0.85
+    assert learnt.min() > 0.9
+    assert np.allclose(result.accuracy.values[-1], learnt, atol=0.02)
 
 
 def test_without_superfluous_outputs_entropy_stands_in_for_g_and_that_is_said(
@@ -196,7 +196,7 @@ def test_a_group_is_answered_the_same_in_any_company(options: dict[str, Any]) ->
     assert torch.allclose(scores[45:], last, atol=1e-4)
 
 
-def test_where_labels_are_not_shared_only_the_inferred_tasks_classes_are_answered() -> None:
+def test_where_labels_are_not_shared_the_inferred_tasks_classes_come_first_each_under_its_own_mask() -> None:
     stream = build(0, n_tasks=3, subset={"train": 400, "test": 200})
     strategy = inferring(SupSup(trainer=FEW), stream, network(30))
     for task in stream.tasks:
@@ -206,7 +206,11 @@ def test_where_labels_are_not_shared_only_the_inferred_tasks_classes_are_answere
         for inferred in stream.tasks:
             own = torch.isin(torch.tensor(query.classes), torch.tensor(inferred.classes))
             rows = scores[tasks == inferred.index]
-            assert torch.isfinite(rows[:, own]).all() and torch.isinf(rows[:, ~own]).all()
+            assert (rows[:, own].min(1).values > rows[:, ~own].max(1).values).all()
+        told = [query.classes.index(c) for c in task.classes]  # what the task-masked matrix reads
+        x = task.test.take(torch.arange(len(task.test)))
+        by_its_mask = strategy.model_.scores(x, query, strategy.network(task.index))[:, told]
+        assert torch.equal(scores[:, told].argmax(1), by_its_mask.argmax(1))
 
 
 @pytest.mark.parametrize(
@@ -230,3 +234,22 @@ def test_superfluous_outputs_are_trained_down() -> None:
         trained = functional_call(strategy.model_, strategy.network(1) or {}, (x,)).softmax(1)
         whole = strategy.model_(x).softmax(1)
     assert float(trained[:, :10].sum(1).mean()) > 0.9 > float(whole[:, :10].sum(1).mean())
+
+
+def dropping(spec: StreamSpec) -> Model:
+    model = BiasFreeMLP(spec, widths=[50], spare=20)
+    model.body.append(torch.nn.Dropout(0.5))
+    return model
+
+
+def test_inference_and_answers_are_made_in_evaluation_mode() -> None:
+    strategy = inferring(SupSup(trainer=FEW, infer="binary"), permuted(), dropping, n_tasks=3)
+    query, probe = make_query("domain-incremental", permuted().tasks, 3, 1), permuted().tasks[0].test
+    x = probe.take(torch.arange(100))
+    strategy.model_.train()
+    assert not torch.equal(strategy.model_.scores(x, query), strategy.model_.scores(x, query)), "it drops units"
+    first = strategy.answer(x, query)
+    for mode in (True, False):
+        strategy.model_.train(mode)
+        for one, again in zip(first, strategy.answer(x, query), strict=True):
+            assert one is not None and again is not None and torch.equal(one, again)

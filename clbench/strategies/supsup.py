@@ -32,6 +32,7 @@ from clbench.strategy import SGDStrategy, Trainer
 from clbench.stream import Batch, Inputs, Query, StreamSpec, TaskView
 from clbench.superposition import infer
 
+FAR = 1e4  # a log-probability below all others, and near enough to keep three digits behind the point
 _log = logging.getLogger(__name__)
 
 
@@ -165,7 +166,7 @@ class SupSup(SGDStrategy):
 
     @torch.no_grad()
     def answer(self, inputs: Inputs, query: Query) -> tuple[Tensor, Tensor | None]:
-        """Those scores and the inferred tasks; under class-incremental never for other classes than those of the task.
+        """Those scores and the inferred tasks; under class-incremental the inferred task's classes come first.
 
         Source: section 3.2, scenarios GG, GNs and GNu.
         """
@@ -174,15 +175,28 @@ class SupSup(SGDStrategy):
             return self.model_.scores(inputs, query, self.network(query.task_label or 0)), None
         inputs = {name: inputs[name] for name in self.model_.reads}
         tasks = self.inferred_masks(inputs)
+        if self.spec.protocol == "class-incremental":
+            return self.own_scores(inputs, query, tasks), tasks
         scores = torch.empty(len(tasks), len(query.classes), device=tasks.device)
         for task in torch.unique(tasks).tolist():
             rows = (tasks == task).nonzero()[:, 0]
-            its = self.model_.scores({k: v[rows] for k, v in inputs.items()}, query, self.network(task))
-            if self.spec.protocol == "class-incremental":
-                foreign = ~torch.isin(torch.tensor(query.classes), self.classes_[task])
-                its = its.masked_fill(foreign.to(its.device), -torch.inf)
-            scores[rows] = its
+            part = {name: values[rows] for name, values in inputs.items()}
+            scores[rows] = self.model_.scores(part, query, self.network(task))
         return scores, tasks
+
+    def own_scores(self, inputs: Inputs, query: Query, tasks: Tensor) -> Tensor:
+        """Log-probabilities (B, len(query.classes)) of classes among all outputs, each under the mask of its task.
+
+        ``FAR`` less where another task was inferred, so that tasks told are answered as under task-incremental; minus
+        infinity for classes of no task learnt.
+        """
+        scores = torch.full((len(tasks), len(query.classes)), -torch.inf, device=tasks.device)
+        for task, classes in self.classes_.items():
+            its = [k for k, c in enumerate(query.classes) if c in classes.tolist()]
+            rows = self.model_.head.rows([query.classes[k] for k in its], None)
+            logits: Tensor = functional_call(self.model_, self.network(task) or {}, (inputs,))
+            scores[:, its] = logits.log_softmax(1)[:, rows] - FAR * (tasks != task)[:, None]
+        return scores
 
     def mask(self, task: int) -> dict[str, Tensor]:
         """The mask of a learnt task, bool by weight."""
