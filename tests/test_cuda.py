@@ -26,6 +26,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROUNDING = 0.0 if DEVICE == "cpu" else 1e-3  # sums on an accelerator come in any order
 SMALL = ["scenario=split_digits-v1", "scenario.n_tasks=2", "scenario.subset={train: 400, test: 200}"]
 COMING_AGAIN = ["scenario.rule=instances", "scenario.protocol=domain-incremental"]
+ON_PIXELS = ["model=mlp_2x100", "trainer.epochs=8"]
+TOLD = ["scenario.protocol=task-incremental", *ON_PIXELS]
 CASES = [
     ["strategy=adam_ssf", "strategy.epochs=1"],
     ["strategy=ease", "strategy.module=ssf", "strategy.epochs=1"],
@@ -36,6 +38,10 @@ CASES = [
     ["strategy=slda"],
     ["strategy=simplecil"],
     ["strategy=replay", "model=mlp_language", "model.width=24", "trainer.epochs=2"],
+    ["strategy=supsup", *ON_PIXELS],
+    ["strategy=exssnet_kkt", *TOLD],
+    *(["strategy=" + name, *TOLD] for name in ("packnet", "wsn", "hat", "piggyback", "sgp", "cuber")),
+    ["strategy=gpm", *ON_PIXELS],
 ]
 
 
@@ -60,9 +66,9 @@ class Onlooker:
 
 
 def ran(folder: Path, words: list[str], onlooker: Onlooker) -> Outcome:
-    """The outcome of a run on the small convolutional backbone (a language head: on pixels)."""
+    """The outcome of a run on the small convolutional backbone; on pixels where the words name a model."""
     exp = experiment(compose([*SMALL, *words, f"device={DEVICE}"]))
-    if "model=mlp_language" not in words:
+    if not any(word.startswith("model=") for word in words):
         exp = replace(exp, backbone=SmallBackbone(kind="convolutional"))
     outcome = execute(exp, Store(folder), watcher=onlooker)
     assert outcome.record.status == "ok", outcome.record.reason
