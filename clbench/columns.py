@@ -36,8 +36,8 @@ def columns(records: Sequence[Record]) -> tuple[Column, ...]:
     """The columns of one scenario's table: what was learned first, then memory, and time last.
 
     Time depends on the machine. Only under class-incremental does masking to the task's own classes change the
-    accuracy. What no record here can fill has no column: the gain over learning from scratch without a finished
-    reference, task inference where no task is inferred. Growth from task to task is shown for ``MANY_TASKS`` or more:
+    accuracy. The gain over learning from scratch has a column where a finished reference is among the records, task
+    inference where a run has inferred tasks. Growth from task to task is shown for ``MANY_TASKS`` or more:
     it is what decides whether a method lasts for many tasks, and over few it is noise and first allocations.
     """
     card, done = records[0].card, [r for r in records if r.status == "ok"]
@@ -109,12 +109,8 @@ _COUNTED = "counted by clbench"
 _KEPT = "max over tasks of the samples kept"
 _CARRIED = "size of all that is carried on after the last task"
 _MEMORY = (
-    _cost(
-        "stored_samples", "stored samples", "samples", "max over tasks of the samples kept", _COUNTED, _stored_samples
-    ),
-    _cost(
-        "state_bytes", "state", "bytes", "size of all that is carried on after the last task", _COUNTED, _state_bytes
-    ),
+    _cost("stored_samples", "stored samples", "samples", _KEPT, _COUNTED, _stored_samples),
+    _cost("state_bytes", "state", "bytes", _CARRIED, _COUNTED, _state_bytes),
 )
 _GROWTH = _cost(
     "state_bytes_growth",

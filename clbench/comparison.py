@@ -73,18 +73,22 @@ class Comparison:
 
         A pattern's ``*`` stands for anything: ``trainer: "*"`` compares strategies trained in different ways.
         """
+        if not isinstance(config, Mapping):
+            raise BadInput(f"a comparison needs title, of and against; got {config!r}")
         measured = config.get("measured", list(USUAL))
+        if wrong := config.keys() - {"title", "of", "against", "measured"}:
+            raise BadInput(f"a comparison has title, of, against and measured; got '{min(map(str, wrong))}'")
+        if not isinstance(measured, (list, tuple)) or not measured or len({*map(str, measured)}) < len(measured):
+            raise BadInput(f"'measured' of a comparison is a list of: {', '.join(MEASURED)}; got {measured!r}")
+        for name in map(str, measured):
+            if name not in MEASURED:
+                raise unknown("figure to compare", name, MEASURED)
         try:
             made = cls(str(config["title"]), dict(config["of"]), dict(config["against"]), tuple(measured))
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"a comparison needs title, of and against; got {config!r}") from error
         if wrong := {*made.of, *made.against} - set(NAMES):
             raise BadInput(f"a comparison goes by {', '.join(NAMES)}; got '{min(wrong)}'")
-        if not measured or isinstance(measured, str):
-            raise BadInput(f"'measured' of a comparison is a list of: {', '.join(MEASURED)}; got {measured!r}")
-        for name in made.measured:
-            if name not in MEASURED:
-                raise unknown("figure to compare", str(name), MEASURED)
         return made
 
     def differences(self, records: Iterable[Record]) -> list[Difference]:

@@ -121,19 +121,21 @@ def by_overlap(
 def _windows(card: RuleCard, n_classes: int, generator: np.random.Generator) -> list[Rows]:
     order, n_tasks, size = card.get("class_order", "seed"), int(card["n_tasks"]), card.get("increments")
     if isinstance(order, list) and any(isinstance(window, list) for window in order):
-        known = set(range(n_classes))
-        whole = all(isinstance(w, list) and w and set(w) <= known and len(set(w)) == len(w) for w in order)
-        if not whole or len(order) != n_tasks:
+        known = range(n_classes)
+        whole = all(isinstance(w, list) and w and all(c in known for c in w) for w in order)
+        if not whole or len(order) != n_tasks or any(len(set(w)) < len(w) for w in order):
             raise BadInput(
                 f"class_order of overlapping tasks must list the classes of each of the {n_tasks} tasks, "
                 f"different ones within 0..{n_classes - 1}; got {order}"
             )
+        if size is not None:
+            raise BadInput(f"increments is for tasks in a ring; class_order lists those of this card; got {size!r}")
         return [np.array(window) for window in order]
     stride, rest = divmod(n_classes, n_tasks)
     if rest or not isinstance(size, int) or not stride < size <= n_classes:
         raise BadInput(
             f"rule 'overlapping' needs n_tasks that divides the {n_classes} classes, and as increments one number "
-            f"above n_classes / n_tasks, at most all classes; got n_tasks {n_tasks}, increments {size}"
+            f"above n_classes / n_tasks, at most all classes; got n_tasks {n_tasks}, increments {size!r}"
         )
     ring = np.tile(order_classes(order, n_classes, generator), 2)
     return [ring[start : start + size] for start in range(0, n_classes, stride)]

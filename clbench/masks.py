@@ -27,7 +27,7 @@ def maskable(model: Model) -> dict[str, nn.Parameter]:
 
 
 @torch.no_grad()
-def drop_biases(model: Model) -> None:
+def drop_biases(model: nn.Module) -> None:
     """Make a network the one of the papers: no biases, and norms without scale and shift.
 
     Biases and shifts become zero, scales one, and none of them is trained.

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from clbench.capture import HEAD, Unit, input_grams, units
 from clbench.errors import BadInput
 from clbench.masks import TaskParts, drop_biases
-from clbench.models import Model
+from clbench.models import Model, Pretrained
 from clbench.strategy import SGDStrategy, Trainer
 from clbench.stream import Batch, Inputs, Query, StreamSpec, TaskView
 
@@ -90,10 +90,13 @@ class ProjectedSGD(SGDStrategy):
     trainer: Trainer = field(default_factory=lambda: Trainer(momentum=0.0))
 
     def setup(self, model: Model, spec: StreamSpec, rng: np.random.Generator) -> None:
-        """Drop biases and start with empty bases; ``BadInput`` for what projecting cannot protect."""
+        """Drop biases and start with empty bases; ``BadInput`` for what projecting cannot protect.
+
+        A pretrained network keeps its biases, scales and shifts, untrained: they are part of what it knows.
+        """
         super().setup(model, spec, rng)
         self._check(model, spec)
-        drop_biases(model)
+        _drop_biases(model)
         self.units = units(model)
         self.bases_: dict[str, Tensor] = {}  # by unit: orthonormal columns (d_in, r)
         for unit in self.units:
@@ -119,7 +122,7 @@ class ProjectedSGD(SGDStrategy):
 
     def before_task(self, task: TaskView) -> None:
         """Begin the task's own statistics, and note which rows of the head take part and which are old."""
-        drop_biases(self.model_)  # of rows that have come with the task
+        _drop_biases(self.model_)  # of rows that have come with the task
         if task.label is not None:
             self.own_.begin(task.label)
         self._open = self.allowed_[self.label_]
@@ -230,6 +233,10 @@ class ProjectedSGD(SGDStrategy):
                 f"{name} cannot protect the rows of a cosine head that tasks share: normalising a row undoes the "
                 "projection of its update; use model.head=linear, or model.head_mode=per_task under task-incremental"
             )
+
+
+def _drop_biases(model: Model) -> None:
+    drop_biases(model.head if isinstance(model, Pretrained) else model)
 
 
 def _is_trained(weight: Tensor) -> bool:

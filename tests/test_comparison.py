@@ -85,6 +85,10 @@ def test_a_comparison_by_an_unknown_label_is_refused() -> None:
         Comparison.from_config({**PAIR, "of": {"stratgy": "x"}})
     with pytest.raises(BadInput, match="needs title, of and against"):
         Comparison.from_config({"of": {}})
+    with pytest.raises(BadInput, match="needs title, of and against; got 'replay'"):
+        Comparison.from_config("replay")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="has title, of, against and measured; got 'measurd'"):
+        Comparison.from_config({**PAIR, "measurd": ["forgetting"]})
 
 
 def test_a_comparison_gives_the_figures_it_asks_for_in_its_order() -> None:
@@ -144,7 +148,11 @@ def test_task_inference_is_undefined_against_a_strategy_that_infers_nothing() ->
         (["forward transfr"], "unknown figure to compare 'forward transfr'; did you mean 'forward transfer'"),
         ("forgetting", "'measured' of a comparison is a list of: average accuracy.*got 'forgetting'"),
         ([], "is a list of"),
-        (3, "needs title, of and against"),
+        (3, "is a list of.*got 3"),
+        (None, "is a list of"),
+        ({"forgetting": 1}, "is a list of"),
+        (["forgetting", "forgetting"], "is a list of"),
+        ([["forgetting"]], "unknown figure to compare"),
     ],
 )
 def test_a_figure_that_is_not_known_is_refused(measured: Any, message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,13 @@ from torch import Tensor
 
 from clbench.capture import Unit
 from clbench.evaluate import evaluate
+from clbench.strategies import cuber
 from clbench.strategies.cuber import CUBER
 from clbench.strategies.trgp import TRGP
 from clbench.strategy import Trainer
-from clbench.stream import Batch
+from clbench.stream import Batch, Inputs
 from tests.toy_projection import FEW, learnt, matrices, permuted
 from tests.toy_streams import CPU
-
-
-@cache
-def trained(**options: Any) -> Any:
-    return learnt(CUBER(trainer=FEW, **options))
 
 
 def in_regime(strategy: Any, regime: int) -> list[tuple[int, str, int]]:
@@ -33,12 +28,25 @@ def in_regime(strategy: Any, regime: int) -> list[tuple[int, str, int]]:
 
 @pytest.mark.parametrize(("options", "trust"), [({"correlation": 1.5}, 0.5), ({"trust": 1.5}, 1.5)])
 def test_without_regime_3_it_is_trgp_bit_for_bit(options: dict[str, Any], trust: float) -> None:
-    cuber, trgp = learnt(CUBER(trainer=FEW, **options)), learnt(TRGP(trainer=FEW, trust=trust))
-    assert not in_regime(cuber, 3)
-    ours, theirs = matrices(cuber), matrices(trgp)
+    mine, trgp = learnt(CUBER(trainer=FEW, **options)), learnt(TRGP(trainer=FEW, trust=trust))
+    assert not in_regime(mine, 3)
+    ours, theirs = matrices(mine), matrices(trgp)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    first, second = (evaluate(s, "task-incremental", permuted().tasks, 3, CPU).accuracy for s in (cuber, trgp))
+    first, second = (evaluate(s, "task-incremental", permuted().tasks, 3, CPU).accuracy for s in (mine, trgp))
     assert np.array_equal(first, second)
+
+
+class Louder(CUBER):
+    """All gradients are those of a loss eight times as large."""
+
+    def gradients(self, inputs: Inputs, y: Tensor) -> dict[str, Tensor]:
+        return {name: 8 * gradient for name, gradient in super().gradients(inputs, y).items()}
+
+
+def test_the_size_of_the_loss_changes_no_regime() -> None:
+    loud, quiet = (learnt(cls(trainer=FEW, correlation=0.1), permuted(4)) for cls in (Louder, CUBER))
+    assert in_regime(quiet, 3) and in_regime(quiet, 1)
+    assert loud.regimes_ == quiet.regimes_ and loud.fallen_ == quiet.fallen_
 
 
 def test_regimes_are_those_of_the_two_conditions() -> None:
@@ -82,6 +90,20 @@ class Watched(CUBER):
     def after_step(self, batch: Batch) -> None:
         super().after_step(batch)
         self.alive.append((self.label_, {(u.name, j) for u in self.units for j in self.backward(u.name)}))
+
+
+@pytest.mark.parametrize(("tiny", "ok"), [(cuber.TINY, True), (0.0, False)])
+def test_the_penalty_has_a_gradient_where_nothing_has_moved(
+    tiny: float, ok: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy = learnt(CUBER(trainer=FEW), upto=2)
+    monkeypatch.setattr(cuber, "TINY", tiny)
+    strategy.regimes_[2] = {unit.name: {1: 3} for unit in strategy.units}
+    strategy.fallen_[2], strategy._start = {}, matrices(strategy)
+    strategy.model_.zero_grad()
+    strategy.moved().backward()
+    found = [strategy.model_.get_parameter(unit.weight).grad for unit in strategy.units]
+    assert all(not gradient.any() if ok else gradient.isnan().any() for gradient in found)
 
 
 class Lasting(CUBER):

@@ -25,7 +25,7 @@ class Unrestored(ExSSNeT):
     """Clears the gradients of what is frozen, but does not put it back."""
 
     def after_backward(self, batch: Batch) -> None:
-        for parameter, free, _ in self._kept:
+        for parameter, free, _ in self._held.entries:
             assert parameter.grad is not None
             parameter.grad.mul_(free)
 

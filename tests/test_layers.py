@@ -30,7 +30,7 @@ LAYERS = [
     ["models", "models.*", "buffer"],
     ["features"],
     ["strategy"],
-    ["prototypes", "tuning", "tuning.*", "masks", "superposition", "capture", "projection"],
+    ["prototypes", "tuning", "tuning.*", "masks", "isolation", "superposition", "capture", "projection"],
     ["strategies.*"],
     ["evaluate"],
     ["costs", "avalanche"],

@@ -17,9 +17,11 @@ from clbench.evaluate import credit
 from clbench.loop import train_one
 from clbench.masks import maskable, pack, top_share
 from clbench.models import ReducedResNet18
+from clbench.strategies.exssnet import ExSSNeT
 from clbench.strategies.hat import HAT
 from clbench.strategies.packnet import PackNet
 from clbench.strategies.piggyback import Piggyback
+from clbench.strategies.supsup import SupSup
 from clbench.strategies.wsn import WSN
 from clbench.strategy import Trainer
 from clbench.stream import Batch, Split, TaskView
@@ -201,14 +203,15 @@ def within(*begin: Any) -> Iterator[Any]:
                 todo.append(each)
 
 
-@pytest.mark.parametrize("cls", [PackNet, WSN, HAT, Piggyback])
+@pytest.mark.parametrize("cls", [PackNet, WSN, HAT, Piggyback, SupSup, ExSSNeT])
 def test_no_choice_can_be_made_on_test_data_because_none_can_be_reached(cls: Any) -> None:
     def observe(self: Any, task: TaskView) -> None:
         cls.observe(self, task)
         splits.append([thing for thing in within(self, task) if isinstance(thing, Split)])
 
     splits: list[list[Split]] = []
-    strategy = type("Searching", (cls,), {"observe": observe})()
+    options = {"kkt": "best"} if cls is ExSSNeT else {}
+    strategy = type("Searching", (cls,), {"observe": observe})(**options)
     stream = begun(strategy)
     for index in (1, 2):
         train_one(strategy, stream, index, SEEDS, CPU)

@@ -50,7 +50,7 @@ def refusal(strategy: str, protocol: str, kind: str) -> str | None:
 
 
 @pytest.mark.parametrize(("name", "protocol", "kind"), CASES)
-def test_a_strategy_learns_or_says_why_it_cannot(name: str, protocol: str, kind: str) -> None:
+def test_a_strategy_learns_or_says_why_it_cannot(name: str, protocol: str, kind: Any) -> None:
     config = configuration("strategy", name)
     sgd = name in ("gpm", "sgp", "trgp", "cuber", "hat")
     trainer = Trainer(epochs=8, batch_size=16) if sgd else Trainer(epochs=8, optimizer="adam", lr=0.01, momentum=0.0)
@@ -71,7 +71,7 @@ def test_a_strategy_learns_or_says_why_it_cannot(name: str, protocol: str, kind:
 
 @pytest.mark.parametrize("name", ["exssnet", "packnet", "wsn", "piggyback", "supsup"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_the_task_given_the_first_tasks_answers_stand_bit_by_bit_under_any_head(name: str, kind: str) -> None:
+def test_with_the_task_given_the_first_tasks_answers_stand_bit_by_bit_under_any_head(name: str, kind: Any) -> None:
     given = stream("task-incremental")
     strategy: Any = make_strategy(configuration("strategy", name), Trainer(epochs=2, optimizer="adam", momentum=0.0))
     model = partial(MLP, width=64, depth=1, head=kind, targets={"dim": 384} if kind == "language" else None)

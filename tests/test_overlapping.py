@@ -85,6 +85,9 @@ def test_windows_may_be_listed_and_what_is_in_none_of_them_is_left_out() -> None
         ({"class_order": [[0, 1], [1, 1]], "n_tasks": 2}, "different ones"),
         ({"class_order": [[0, 1], []], "n_tasks": 2}, "different ones"),
         ({"class_order": [[0, 1], 2], "n_tasks": 2}, "must list the classes"),
+        ({"class_order": [[[0]], [1]], "n_tasks": 2}, "must list the classes"),
+        ({"class_order": [[0, 1], [1, 2]], "n_tasks": 2}, "increments is for tasks in a ring"),
+        ({"increments": "4"}, "increments '4'"),
         ({"class_order": [0, 1, 2]}, r"permutation of 0\.\.9"),
     ],
 )

@@ -124,6 +124,9 @@ def test_the_official_split_is_kept_where_all_have_one_and_else_training_images_
         ([DIGITS, {"source": "mnist"}], {}, "did you mean 'mnist5k'"),
         ([DIGITS, MNIST], {"per_class": 1}, "per_class must be a whole number from 2 on; got 1"),
         ([DIGITS, MNIST], {"size": 0}, "size must be a number of pixels"),
+        ([DIGITS, MNIST], {"size": None}, "size of source 'several' must be a number of pixels; got None"),
+        ([DIGITS, MNIST], {"size": {"resize": 10, "crop": 8}}, "size of source 'several' must be a number"),
+        (["digits", "mnist5k"], {}, r"is a list of data: \[\{source: digits\}, \.\.\.\]; got \['digits', 'mnist5k'\]"),
         ([DIGITS, MNIST], {"sizes": 3}, "does not take these options"),
     ],
 )

@@ -132,3 +132,19 @@ def test_a_study_without_a_single_record_ends_with_code_1_and_says_why(tmp_path:
 def test_a_bad_study_is_refused_in_words(text: str, parts: list[str], tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     refused(study(tmp_path, name="bad.yaml"), *parts)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("{title: x, of: {strategy: naive}, against: {strategy: replay}, measured: [forgeting]}", "'forgeting'"),
+        ("{title: x, of: {strategy: naive}, against: {strategy: replay}, mesured: [forgetting]}", "got 'mesured'"),
+        ("naive", "a comparison needs title, of and against; got 'naive'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused_before_the_first_run(
+    asked: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong.yaml").write_text(f"{STUDY}comparisons:\n  - {asked}\n")
+    refused(study(tmp_path, name="wrong.yaml"), message)
+    assert not list(tmp_path.rglob(FILE))

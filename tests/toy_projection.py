@@ -14,7 +14,6 @@ from clbench.loop import prepare, train_one
 from clbench.models import MLP, Model
 from clbench.projection import ProjectedSGD, energy_along
 from clbench.seeds import Seeds
-from clbench.strategies.cuber import CUBER
 from clbench.strategies.gpm import GPM
 from clbench.strategies.sgp import SGP
 from clbench.strategies.trgp import TRGP
@@ -56,10 +55,6 @@ class NotingSGP(Noting, SGP):
 
 class NotingTRGP(Noting, TRGP):
     """TRGP that notes."""
-
-
-class NotingCUBER(Noting, CUBER):
-    """CUBER that notes."""
 
 
 @cache

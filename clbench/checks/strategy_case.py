@@ -88,11 +88,15 @@ class Subject:
 
 
 def _small(trainer: dataclasses.Field[Any]) -> Trainer:
-    """A trainer of few epochs, with the optimiser that a class says is its own."""
+    """A trainer of few epochs, with the optimiser that a class says is its own; twice as many for SGD without momentum.
+
+    Its steps are ten times smaller than those of the usual trainer.
+    """
     own = trainer.default_factory() if callable(trainer.default_factory) else trainer.default
     if not isinstance(own, Trainer) or own == Trainer():
         return TRAINER
-    return dataclasses.replace(own, epochs=TRAINER.epochs, batch_size=TRAINER.batch_size)
+    epochs = 2 * TRAINER.epochs if own.optimizer == "sgd" and not own.momentum else TRAINER.epochs
+    return dataclasses.replace(own, epochs=epochs, batch_size=TRAINER.batch_size)
 
 
 class StrategyCase:

@@ -87,11 +87,17 @@ def load_study(name: str) -> Study:
         sweeps = [[str(override) for override in sweep] for sweep in data["sweeps"]]
         label = Path(name).stem if own else name
         asked = list(data.get("comparisons", []))
-        return Study(label, str(data["purpose"]), float(data["cpu_minutes"]), int(data["jobs"]), sweeps, asked)
+        study = Study(label, str(data["purpose"]), float(data["cpu_minutes"]), int(data["jobs"]), sweeps, asked)
     except (KeyError, TypeError, ValueError) as error:
         missing = [key for key in ("purpose", "cpu_minutes", "jobs", "sweeps") if key not in data]
         what = f"lacks: {', '.join(missing)}" if missing else str(error)
         raise BadInput(f"study '{name}' {what}\n  it needs purpose, cpu_minutes, jobs and sweeps") from error
+    if asked:  # hours before they are made
+        from clbench.comparison import Comparison
+
+        for comparison in asked:
+            Comparison.from_config(comparison)
+    return study
 
 
 def _missing(runs: list[list[str]], store: Store) -> tuple[list[list[str]], list[Path]]:

@@ -29,7 +29,10 @@ def several(data_dir: Path, of: Sequence[Mapping[str, Any]], size: int, per_clas
     """
     if per_class is not None and (isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 2):
         raise BadInput(f"per_class must be a whole number from 2 on; got {per_class!r}")
-    output_size(size)
+    if (side := output_size(size)) is None or side != size:
+        raise BadInput(f"size of source 'several' must be a number of pixels; got {size!r}")
+    if not isinstance(of, (list, tuple)) or not all(isinstance(given, Mapping) for given in of):
+        raise BadInput(f"'of' of source 'several' is a list of data: [{{source: digits}}, ...]; got {of!r}")
     parts = [_part(dict(given), data_dir) for given in of]
     names, sources = [name for name, _ in parts], [source for _, source in parts]
     if len(set(names)) < len(names) or len(names) < 2:

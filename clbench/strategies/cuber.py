@@ -30,9 +30,10 @@ class CUBER(TRGP):
     old task falls back to regime 2 for the rest of the task. ``check``: how often it is looked at, on the mini-batch.
 
     Source: Lin et al., Beyond Not-Forgetting: Continual Learning with Backward Knowledge Transfer, NeurIPS 2022.
-    Differs: as ``TRGP`` does; ``strength`` (lambda) is ours, as the main text gives none; a direction that an old task
-    in regime 3 shares with another one stays projected out; the condition is looked at once per epoch by default, as
-    in what is left of the authors' code, where the paper's algorithm does so at every step.
+    Differs: as ``TRGP`` does, whose trust region asks for > where this paper has >=; ``strength`` (lambda) is ours, as
+    the main text gives none; a direction that an old task in regime 3 shares with another one stays projected out; the
+    condition is looked at once per epoch by default, as in what is left of the authors' code, where the paper's
+    algorithm does so at every step.
     """
 
     correlation: float = 0.0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.errors import BadInput
+from clbench.isolation import own_head
 from clbench.masks import TaskParts
 from clbench.models import Model
 from clbench.strategy import SGDStrategy
@@ -66,11 +67,12 @@ class HAT(SGDStrategy):
         self.observe(task)
         self.before_task(task)
         self.model_.requires_grad_(False)
-        head = [p for n, p in self.model_.named_parameters() if n in ("head.weight", "head.scale")]
+        rows = self.model_.head.rows(task.classes, task.label)
+        head = [p for p, _ in own_head(self.model_, rows, head_only=True)]  # other rows get no gradient, nor decay
         layers = [p for layer in self._layers.values() for p in layer.parameters()]
         trained = [p.requires_grad_() for p in (*layers, *head, *self.embeddings_[self.label_].values())]
         self.optimise(task, parameters=trained)
-        self.own_.end(self.label_, self.model_.head.rows(task.classes, task.label))
+        self.own_.end(self.label_, rows)
 
     def before_task(self, task: TaskView) -> None:
         """Draw the task's embeddings, and note how much earlier tasks use each unit."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from clbench.errors import BadInput
+from clbench.isolation import Held, own_head, with_rows
 from clbench.masks import TaskParts, draw_scores, maskable
 from clbench.models import Model
 from clbench.strategy import SGDStrategy
@@ -53,6 +54,7 @@ class PackNet(SGDStrategy):
         """Nobody owns a weight."""
         super().setup(model, spec, rng)
         self.owners_: dict[str, Tensor] = {}  # like the weight: 0 for nobody, else the label of the task
+        self.n_rows_: dict[int, int] = {}  # of the head by task
         self.own_ = TaskParts(model)
 
     def train_task(self, task: TaskView) -> None:
@@ -61,21 +63,21 @@ class PackNet(SGDStrategy):
         rows = self.model_.head.rows(task.classes, task.label)
         self.own_.begin(self.label_)
         self._claim(rows)
-        self.optimise(task, parameters=self._trained())
+        self.optimise(task, parameters=self._hold(rows))
         self._free_the_smallest()
         slower = replace(self.trainer, lr=self.trainer.lr * self.retrain_lr_factor)
-        self.optimise(task, self.retrain_epochs, phase="retrain", trainer=slower, parameters=self._trained())
+        self.optimise(task, self.retrain_epochs, phase="retrain", trainer=slower, parameters=self._hold(rows))
+        self.n_rows_[self.label_] = len(self.model_.head.weight)
         self.own_.end(self.label_, rows)
+        del self._held
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of the weights owned so far."""
         return self.cross_entropy(functional_call(self.model_, self._of(self.label_), (batch.inputs,)), batch.y)
 
-    @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        """Put back what the task does not own: weight decay moves it even without a gradient."""
-        for name, weight in maskable(self.model_).items():
-            weight.copy_(torch.where(self.owners_[name] == self.label_, weight, self._kept[name]))
+        """Put back what the task does not own."""
+        self._held.put_back()
 
     @torch.no_grad()
     def predict(self, inputs: Inputs, query: Query) -> Tensor:
@@ -105,7 +107,6 @@ class PackNet(SGDStrategy):
                 f"packnet has no free weight left for task {self.label_}; every task leaves prune={self.prune} of what "
                 "it finds: raise prune, or take a larger network"
             )
-        self._keep()
 
     @torch.no_grad()
     def _free_the_smallest(self) -> None:
@@ -115,20 +116,19 @@ class PackNet(SGDStrategy):
             smallest = mine[weight.flatten()[mine].abs().argsort(stable=True)[: int(self.prune * len(mine))]]
             weight.view(-1)[smallest] = 0.0
             self.owners_[name].view(-1)[smallest] = 0
-        self._keep()
 
-    def _keep(self) -> None:
-        self._kept = {name: weight.detach().clone() for name, weight in maskable(self.model_).items()}
-
-    def _trained(self) -> list[Tensor]:
-        """Weights, and what of the head a task has for itself; all else stays as it was made."""
+    def _hold(self, rows: list[int]) -> list[Tensor]:
+        """Weights, and what of the head a task has for itself, to be trained; all else is held as it is now."""
         self.model_.requires_grad_(False)
-        head = {n: p for n, p in self.model_.named_parameters() if n in ("head.weight", "head.scale")}
-        return [p.requires_grad_() for p in (maskable(self.model_) | head).values()]
+        weights = maskable(self.model_)
+        mine = [(weight, self.owners_[name] == self.label_) for name, weight in weights.items()]
+        trained = [*mine, *own_head(self.model_, rows)]
+        self._held = Held(trained)
+        return [p.requires_grad_() for p, _ in trained]
 
     def _of(self, label: int) -> dict[str, Tensor]:
         """The network of a task: weights by name, everybody's later than the task left out."""
         owners = {name: self.owners_[name] for name in maskable(self.model_)}
         present = {name: (owner > 0) & (owner <= label) for name, owner in owners.items()}
         weights = {name: torch.where(present[name], w, 0.0) for name, w in maskable(self.model_).items()}
-        return weights | self.own_.of(label)
+        return with_rows(self.model_, weights | self.own_.of(label), self.n_rows_.get(label))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from clbench.errors import BadInput
+from clbench.isolation import Held, own_head
 from clbench.masks import TaskParts, maskable, pack, straight_through, unpack
 from clbench.models import Model
 from clbench.strategy import SGDStrategy, Trainer
@@ -56,10 +57,14 @@ class Piggyback(SGDStrategy):
         self.own_.begin(self.label_)
         self._real = {name: torch.full_like(weight, self.begin) for name, weight in self._weights().items()}
         self.model_.requires_grad_(False)
-        classifier = [p for n, p in self.model_.named_parameters() if n in ("head.weight", "head.scale")]
-        self.optimise(task, parameters=[p.requires_grad_() for p in (*self._real.values(), *classifier)])
+        rows = self.model_.head.rows(task.classes, task.label)
+        classifier = own_head(self.model_, rows, head_only=True)
+        self._held = Held(classifier)
+        trained = (*self._real.values(), *(p for p, _ in classifier))
+        self.optimise(task, parameters=[p.requires_grad_() for p in trained])
         self.masks_[self.label_] = {name: pack(real > self.threshold) for name, real in self._real.items()}
-        self.own_.end(self.label_, self.model_.head.rows(task.classes, task.label))
+        self.own_.end(self.label_, rows)
+        del self._real, self._held
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of the weights chosen; the norms' statistics are used, not gathered."""
@@ -69,6 +74,10 @@ class Piggyback(SGDStrategy):
             for name, weight in self._weights().items()
         }
         return self.cross_entropy(functional_call(self.model_, weights, (batch.inputs,)), batch.y)
+
+    def after_step(self, batch: Batch) -> None:
+        """Put the rows of other tasks' classifiers back."""
+        self._held.put_back()
 
     @torch.no_grad()
     def predict(self, inputs: Inputs, query: Query) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from clbench.capture import Unit
 from clbench.errors import BadInput
 from clbench.models import Model
 from clbench.projection import ProjectedSGD, energy_along, projected
-from clbench.strategy import Trainer
 from clbench.stream import StreamSpec
 
 
@@ -28,7 +27,6 @@ class SGP(ProjectedSGD):
     """
 
     alpha: float = 10.0
-    trainer: Trainer = field(default_factory=lambda: Trainer(lr=0.1, momentum=0.0))
 
     def setup(self, model: Model, spec: StreamSpec, rng: np.random.Generator) -> None:
         """Start without directions."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from clbench.errors import BadInput
+from clbench.isolation import Held, Trained, grown, own_head, with_rows
 from clbench.masks import (
     TaskParts,
     draw_scores,
@@ -28,8 +29,6 @@ from clbench.masks import (
 from clbench.models import Model
 from clbench.strategy import SGDStrategy, Trainer
 from clbench.stream import Batch, Inputs, ProtocolName, Query, StreamSpec, TaskView
-
-Trained = tuple[Tensor, Tensor | None]  # what an optimiser holds, and which of its entries may change (None: all)
 
 
 @dataclass(kw_only=True)
@@ -47,7 +46,8 @@ class SSNeT(SGDStrategy):
     (SSNeT, and KKT); edge-popup masks of Ramanujan et al., CVPR 2020; the authors' code for what is not in the text.
     Differs: no validation half: the last step is what is evaluated and what the next task begins with. The learning
     rate is constant. ``weight_lr`` is never the masks', as it is in the authors' code. KKT: 10 neighbours, not 200,
-    and never more than there are rows; features after the last activation. Head rows that are not shared by all tasks
+    and never more than there are rows; features after the last activation; chance is one of the task's own classes,
+    where the code for images takes those of the largest task. Head rows that are not shared by all tasks
     (other heads than linear, head_mode=growing or per_task), and a head's scale, are each task's own, trained densely
     in both phases. A task not learnt yet is answered by the whole network.
     """
@@ -88,7 +88,8 @@ class SSNeT(SGDStrategy):
         """Train scores under frozen weights, then the editable weights under the mask that the scores give."""
         self.observe(task)
         self.before_task(task)
-        weights, dense = maskable(self.model_), self._dense(task)
+        weights, rows = maskable(self.model_), self.model_.head.rows(task.classes, task.label)
+        dense = own_head(self.model_, rows)
         self._scores, self._masks = self.initial_scores(task), {}
         self._phase(task, "train", self.trainer, [*((s, None) for s in self._scores.values()), *dense])
         self._masks = {name: top_share(s, self.density) for name, s in self._scores.items()}
@@ -97,7 +98,7 @@ class SSNeT(SGDStrategy):
             editable = [(weights[name], self.editable(name, mask)) for name, mask in self._masks.items()]
             self._phase(task, "weights", trainer, [*editable, *dense])
         self.after_task(task)
-        del self._scores, self._masks, self._kept
+        del self._scores, self._masks, self._held
 
     def before_task(self, task: TaskView) -> None:
         """Give the task batch-norm statistics of its own, and rows that a head has grown what all weights have."""
@@ -124,11 +125,9 @@ class SSNeT(SGDStrategy):
         network = {name: w * masks[name] for name, w in maskable(self.model_).items()} | self.own_.of(self.label_)
         return self.cross_entropy(functional_call(self.model_, network, (batch.inputs,)), batch.y)
 
-    @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        """Put back, bit by bit, what the task may not edit: neither decay nor momentum can move it."""
-        for parameter, free, kept in self._kept:
-            parameter.copy_(torch.where(free, parameter, kept))
+        """Put back what the task may not edit."""
+        self._held.put_back()
 
     @torch.no_grad()
     def predict(self, inputs: Inputs, query: Query) -> Tensor:
@@ -142,14 +141,10 @@ class SSNeT(SGDStrategy):
         return {name: unpack(bits, weights[name].shape) for name, bits in self.masks_.get(task, {}).items()}
 
     def network(self, task: int) -> dict[str, Tensor]:
-        """What a learnt task answers with, as parameters and buffers by name.
-
-        The head has the rows that it had then: with more of them a product may be rounded otherwise.
-        """
-        weights, head, n_rows = maskable(self.model_), self.model_.head, self.n_rows_.get(task)
+        """What a learnt task answers with, as parameters and buffers by name."""
+        weights = maskable(self.model_)
         found = {name: weights[name] * mask for name, mask in self.masks(task).items()} | self.own_.of(task)
-        rows = {"head.weight": head.weight} | ({} if head.bias is None else {"head.bias": head.bias})
-        return found | {name: found.get(name, value)[:n_rows] for name, value in rows.items()}
+        return with_rows(self.model_, found, self.n_rows_.get(task))
 
     def initial_scores(self, task: TaskView) -> dict[str, Tensor]:
         """Scores that a task begins with: drawn anew, or copies of those of its ``sources``."""
@@ -157,7 +152,7 @@ class SSNeT(SGDStrategy):
         sources = self.sources(task)
         for name, fresh in scores.items():
             if sources and (self.kkt_last_layer or name != "head.weight"):
-                known = torch.stack([_onto(fresh, self.scores_[source][name]) for source in sources])
+                known = torch.stack([grown(self.scores_[source][name], fresh) for source in sources])
                 scores[name] = known.mean(0)
         return scores
 
@@ -183,21 +178,11 @@ class SSNeT(SGDStrategy):
 
     def _phase(self, task: TaskView, name: str, trainer: Trainer, trained: Sequence[Trained]) -> None:
         """Train these with an optimiser of their own."""
-        self._kept = [(p, free, p.detach().clone()) for p, free in trained if free is not None]
+        self._held = Held(trained)
         parameters = [p.requires_grad_(True) for p, _ in trained]
         self.optimise(task, phase=name, trainer=trainer, parameters=parameters)
         for parameter in parameters:
             parameter.requires_grad_(False)
-
-    def _dense(self, task: TaskView) -> list[Trained]:
-        """What of the head is no layer to be masked: its scale, and the task's own rows where rows are not shared."""
-        head = self.model_.head
-        found: list[Trained] = [] if head.scale is None else [(head.scale, None)]
-        if isinstance(head.weight, nn.Parameter) and "head.weight" not in maskable(self.model_):
-            own = torch.zeros(len(head.weight), 1, dtype=torch.bool, device=head.weight.device)
-            own[head.rows(task.classes, task.label)] = True
-            found.append((head.weight, own))
-        return found
 
     @torch.no_grad()
     def _settle(self) -> None:
@@ -232,8 +217,3 @@ def knn_accuracy(features: Tensor, y: Tensor, n_neighbours: int) -> float:
         return 0.0
     nearest = torch.cdist(features[n:], features[:n]).topk(min(n_neighbours, n), largest=False).indices
     return float((y[:n][nearest].mode(dim=1).values == y[n:]).double().mean())
-
-
-def _onto(fresh: Tensor, known: Tensor) -> Tensor:
-    """Known scores, followed by fresh ones for rows that the layer has grown since."""
-    return torch.cat([known, fresh[len(known) :]])

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clbench.errors import BadInput
+from clbench.isolation import Held, grown, own_head, with_rows
 from clbench.masks import (
     TaskParts,
     draw_scores,
@@ -51,7 +52,9 @@ class SupSup(SGDStrategy):
     Source: Wortsman et al., Supermasks in Superposition, NeurIPS 2020, sections 3.1-3.5, scenarios GG, GNs and GNu.
     Differs: scores are drawn when a task begins, since the number of tasks is not known; masks of learnt tasks alone
     are superposed, and halving keeps exactly half, so that it ends on ties too; inference in evaluation mode; under
-    GNu every class has outputs of its own. Networks with batch norm, of which the paper infers no task, are refused.
+    GNu every class has outputs of its own; Adam at a constant rate, where the authors take RMSprop under GN and lower
+    Adam's rate by a cosine under GG; no Hopfield network of masks. Networks with batch norm, of which the paper infers
+    no task, are refused.
     """
 
     density: float = 0.1
@@ -103,27 +106,28 @@ class SupSup(SGDStrategy):
         self.fix_weights()
         self._task = task.label or len(self.masks_) + 1
         self.own_.begin(self._task)
-        head = self.model_.head
-        rows = torch.tensor(head.rows(task.classes, task.label), device=head.weight.device)
-        self._others = ~torch.isin(torch.arange(len(head.weight), device=rows.device), rows)
-        self._kept = head.weight.detach().clone()
-        self._scores = {name: self.new_scores(name, weight) for name, weight in maskable(self.model_).items()}
-        self.optimise(task, parameters=[*self._scores.values(), *self.model_.parameters()])
-        self.own_.end(self._task, rows.tolist())
+        base, rows = maskable(self.model_), self.model_.head.rows(task.classes, task.label)
+        dense = own_head(self.model_, rows)
+        self._held = Held(dense)
+        self._scores = {name: self.new_scores(name, weight) for name, weight in base.items()}
+        self.optimise(task, parameters=[*self._scores.values(), *(p for p, _ in dense)])
+        self.own_.end(self._task, rows)
         self.keep(self._task, self._scores)
         self.classes_[self._task] = torch.tensor(task.classes)
         if self._inferred and len(self.masks_) == 1 and self.objective == "g" and self.superfluous() is None:
             _log.warning("objective=g has no superfluous outputs to go by, so entropy decides: try model.spare=90")
         if self.transfer:
-            scores = {name: s.detach() for name, s in self._scores.items()}
-            self.mean_ = {n: s + (self.mean_.get(n, s) - s) * (1 - 1 / len(self.masks_)) for n, s in scores.items()}
-        del self._scores, self._kept, self._others
+            ends = {name: s.detach() for name, s in self._scores.items()}
+            old = {name: grown(self.mean_.get(name, s), s) for name, s in ends.items()}
+            self.mean_ = {name: s + (old[name] - s) * (1 - 1 / len(self.masks_)) for name, s in ends.items()}
+        del self._scores, self._held
 
     def new_scores(self, name: str, weight: Tensor) -> Tensor:
         """Scores to begin a task with: random, or with ``transfer`` as large but in the direction of the mean."""
         scores = draw_scores(weight)
         if name in self.mean_:
-            scores = self.mean_[name] * (scores.norm() / self.mean_[name].norm())
+            mean = self.mean_[name]
+            scores = grown(mean * (scores[: len(mean)].norm() / mean.norm()), scores)
         return scores.requires_grad_()
 
     def choose(self, scores: Tensor) -> Tensor:
@@ -153,12 +157,9 @@ class SupSup(SGDStrategy):
             return F.cross_entropy(logits, self.row_of_[self.label_, batch.y])
         return self.cross_entropy(logits, batch.y)
 
-    @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        """Put head rows of other tasks back, which weight decay would move."""
-        weight = self.model_.head.weight
-        if weight.requires_grad:
-            weight.copy_(torch.where(self._others[:, None], self._kept, weight))
+        """Put head rows of other tasks back."""
+        self._held.put_back()
 
     def predict(self, inputs: Inputs, query: Query) -> Tensor:
         """Scores under the mask of the labelled or the inferred task; of the whole network for a task not learnt."""
@@ -188,14 +189,15 @@ class SupSup(SGDStrategy):
         """Log-probabilities (B, len(query.classes)) of classes among all outputs, each under the mask of its task.
 
         ``FAR`` less where another task was inferred, so that tasks told are answered as under task-incremental; minus
-        infinity for classes of no task learnt.
+        infinity for classes of no task learnt. A class of several tasks has the highest of its scores.
         """
         scores = torch.full((len(tasks), len(query.classes)), -torch.inf, device=tasks.device)
         for task, classes in self.classes_.items():
             its = [k for k, c in enumerate(query.classes) if c in classes.tolist()]
             rows = self.model_.head.rows([query.classes[k] for k in its], None)
             logits: Tensor = functional_call(self.model_, self.network(task) or {}, (inputs,))
-            scores[:, its] = logits.log_softmax(1)[:, rows] - FAR * (tasks != task)[:, None]
+            under = logits.log_softmax(1)[:, rows] - FAR * (tasks != task)[:, None]
+            scores[:, its] = torch.maximum(scores[:, its], under)  # tasks may have classes in common
         return scores
 
     def mask(self, task: int) -> dict[str, Tensor]:
@@ -207,13 +209,9 @@ class SupSup(SGDStrategy):
         """What a learnt task's own network has other than the whole one."""
         if task not in self.masks_:
             return None
-        base, known = maskable(self.model_), slice(self.n_rows_[task])
+        base = maskable(self.model_)
         weights = {name: base[name] * mask for name, mask in self.mask(task).items()}
-        if "head.weight" in weights:  # as many rows as there were: a product of another shape may round otherwise
-            weights["head.weight"] = weights["head.weight"][known]
-            if self.model_.head.bias is not None:
-                weights["head.bias"] = self.model_.head.bias[known]
-        return {**weights, **self.own_.of(task)}
+        return with_rows(self.model_, {**weights, **self.own_.of(task)}, self.n_rows_[task])
 
     def inferred_masks(self, inputs: Inputs) -> Tensor:
         """The key (B,) in ``masks_`` of each sample's mask.

@@ -47,7 +47,7 @@ class TRGP(ProjectedSGD):
     Source: Lin et al., TRGP: Trust Region Gradient Projection for Continual Learning, ICLR 2022.
     Differs: as ``GPM`` does; the strongest new direction does enter the basis, the inputs are those of the scaled
     network, every layer with a trust region is scaled and each Q_j is a parameter of its own (four faults of the
-    public code); rows of a head that no old task has trained are not scaled.
+    public code); a head none of whose rows an old task has trained is not scaled.
     """
 
     protocols: ClassVar[frozenset[ProtocolName]] = frozenset({"task-incremental"})

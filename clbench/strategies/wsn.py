@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from clbench.errors import BadInput
+from clbench.isolation import Held, own_head, with_rows
 from clbench.masks import TaskParts, draw_scores, maskable, pack, straight_through, top_share, unpack
 from clbench.models import Model
 from clbench.strategy import SGDStrategy, Trainer
@@ -25,11 +26,11 @@ class WSN(SGDStrategy):
     tasks and is never reset.
 
     Source: Kang et al., Forget-free continual learning with winning subnetworks, ICML 2022, section 3, Algorithm 1.
-    Differs: ``density`` is the share kept (their code's ``sparsity`` the share removed); the stored mask is that of the
-    scores after the last step, which is what is evaluated (their code stores the last batch's beside the best epoch's
-    weights); biases and the scale and shift of norms stay as they were made, each task has its own batch-norm
-    statistics. A linear head with rows for all tasks is masked too, a task using the rows of its classes; other heads
-    are dense, with rows of their own.
+    Differs: ``density`` is the share kept (their code's ``sparsity`` the share removed); the learning rate is constant,
+    without a validation half that would lower it; the stored mask is that of the scores after the last step, which is
+    what is evaluated (their code stores the last batch's beside the best epoch's weights); biases and the scale and
+    shift of norms stay as they were made, each task has its own batch-norm statistics. A linear head with rows for all
+    tasks is masked too, a task using the rows of its classes; other heads are dense, with rows of their own.
     """
 
     protocols: ClassVar[frozenset[ProtocolName]] = frozenset({"task-incremental"})
@@ -47,6 +48,7 @@ class WSN(SGDStrategy):
         super().setup(model, spec, rng)
         self.scores_: dict[str, Tensor] = {}
         self.masks_: dict[int, dict[str, Tensor]] = {}  # by task and weight, as bits
+        self.n_rows_: dict[int, int] = {}  # of the head by task
         self.own_ = TaskParts(model)
 
     def train_task(self, task: TaskView) -> None:
@@ -54,22 +56,21 @@ class WSN(SGDStrategy):
         self.observe(task)
         self.before_task(task)
         self.model_.requires_grad_(False)
-        head = {n: p for n, p in self.model_.named_parameters() if n in ("head.weight", "head.scale")}
-        trained = (maskable(self.model_) | head).values()
-        self.optimise(task, parameters=[p.requires_grad_() for p in (*trained, *self.scores_.values())])
+        weights, rows = maskable(self.model_), self.model_.head.rows(task.classes, task.label)
+        unused = [(weight, ~self._used(name, weight)) for name, weight in weights.items()]
+        trained = [*unused, *own_head(self.model_, rows)]
+        self._held = Held(trained)
+        self.optimise(task, parameters=[p.requires_grad_() for p in (*(p for p, _ in trained), *self.scores_.values())])
         self.after_task(task)
+        del self._held
 
     def before_task(self, task: TaskView) -> None:
-        """Hold the weights that earlier tasks use; give rows that a shared head has grown their scores."""
+        """Give the task batch-norm statistics of its own, and rows that a shared head has grown their scores."""
         self.own_.begin(self.label_)
-        self._kept = {name: weight.detach().clone() for name, weight in maskable(self.model_).items()}
-        self._used = {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in self._kept.items()}
-        for name, weight in self._kept.items():
+        for name, weight in maskable(self.model_).items():
             known = self.scores_.get(name, weight[:0]).detach()
-            fresh = draw_scores(weight[len(known) :]) if len(known) < len(weight) else weight[:0]
+            fresh = draw_scores(weight[len(known) :]) if len(known) < len(weight) else known[:0]
             self.scores_[name] = torch.cat([known, fresh])
-            for masks in self.masks_.values():
-                self._used[name] |= unpack(masks[name], weight.shape)
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of the weights that the present scores choose."""
@@ -79,11 +80,9 @@ class WSN(SGDStrategy):
             weights[name] = weight * straight_through(top_share(scores, self.density), scores.abs())
         return self.cross_entropy(functional_call(self.model_, weights, (batch.inputs,)), batch.y)
 
-    @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        """Put back what earlier tasks use: momentum and weight decay move it even without a gradient."""
-        for name, weight in maskable(self.model_).items():
-            weight.copy_(torch.where(self._used[name], self._kept[name], weight))
+        """Put back what earlier tasks use."""
+        self._held.put_back()
 
     def after_task(self, task: TaskView) -> None:
         """Keep the mask of the scores as they are now, and what the task has for itself."""
@@ -92,6 +91,7 @@ class WSN(SGDStrategy):
         if "head.weight" in masks:  # rows of other classes have no part in the task's answers
             masks["head.weight"][[row for row in range(len(masks["head.weight"])) if row not in rows]] = False
         self.masks_[self.label_] = {name: pack(mask) for name, mask in masks.items()}
+        self.n_rows_[self.label_] = len(self.model_.head.weight)
         self.own_.end(self.label_, rows)
 
     @torch.no_grad()
@@ -103,4 +103,12 @@ class WSN(SGDStrategy):
             return self.model_.scores(inputs, query)
         masks = {name: unpack(self.masks_[label][name], w.shape) for name, w in maskable(self.model_).items()}
         weights = {name: torch.where(masks[name], w, 0.0) for name, w in maskable(self.model_).items()}
-        return self.model_.scores(inputs, query, weights | self.own_.of(label))
+        network = with_rows(self.model_, weights | self.own_.of(label), self.n_rows_.get(label))
+        return self.model_.scores(inputs, query, network)
+
+    def _used(self, name: str, weight: Tensor) -> Tensor:
+        """Which entries of a weight are in the mask of an earlier task."""
+        used = torch.zeros_like(weight, dtype=torch.bool)
+        for masks in self.masks_.values():
+            used |= unpack(masks[name], weight.shape)
+        return used
