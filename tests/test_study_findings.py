@@ -66,8 +66,8 @@ def test_without_exclusive_training_something_is_forgotten() -> None:
 
 @pytest.mark.parametrize("strategy", ["supsup", "exssnet"])
 def test_a_hundredth_task_costs_what_the_second_did(strategy: str) -> None:
-    scenario = "permuted_mnist5k_100-v1"
-    chosen = [r for r in records("supermasks") if (r.names["scenario"], r.names["strategy"]) == (scenario, strategy)]
+    ran = [r for r in records("supermasks") if r.names["scenario"] == "permuted_mnist5k_100-v1"]
+    chosen = [r for r in ran if r.names["strategy"].partition("[")[0] == strategy]
     assert chosen
     for record in chosen:
         seconds = [cost["train_seconds"] for cost in record.costs]
