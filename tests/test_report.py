@@ -133,14 +133,15 @@ def test_the_users_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "b")
 
 
-def test_long_names_stand_whole_under_each_other_inside_their_figures(pages: Pages) -> None:
-    names = [f"strategy_{k}[some_option=48,epochs=3,lr=0.01]" for k in range(6)]
+@pytest.mark.parametrize("rest", ["", " · some_model[width=100,depth=2] · some_trainer[batch_size=20,epochs=10]"])
+def test_long_names_stand_whole_under_each_other_inside_their_figures(rest: str, pages: Pages) -> None:
+    names = [f"strategy_{k}[some_option=48,epochs=3,lr=0.01]{rest}" for k in range(6)]
     _, _, html = pages(*(record for name in names for record in several(name, 0.5)))
     figures = [svg for svg in re.findall(r"<svg .*?</svg>", html, re.DOTALL) if "some_option" in svg.partition(">")[2]]
     assert len(figures) == 2  # accuracy over time, accuracy against forgetting
     for svg in figures:
         width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
-        places = re.findall(r'x="([-\d.]+)" y="([-\d.]+)"[^>]*>strategy_', svg)
+        places = re.findall(r'(?:x="|translate\()([-\d.]+)(?:" y="| )([-\d.]+)[^>]*>strategy_', svg)
         assert len(places) == len(names) == len({y for _, y in places})
         assert all(0 < float(x) < width / 2 and 0 < float(y) < height for x, y in places)
 

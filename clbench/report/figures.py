@@ -45,6 +45,7 @@ SETTINGS: Any = {  # for matplotlib.rcParams, whose keys are literal types
     "legend.frameon": False,
 }
 SHORT = 24  # characters of a name that fits three times under a figure
+LINE = 66  # characters that fit once
 Style = dict[str, Any]
 
 
@@ -72,10 +73,11 @@ def curves(table: Table, style: dict[str, Style]) -> str | None:
     if not entries:
         return None
     n_columns = _columns(entries)
-    with _figure(5.2, 3.3 + 0.17 * math.ceil(len(entries) / n_columns)) as (figure, axes):
+    n_lines = math.ceil(sum(_legend_name(entry).count("\n") + 1 for entry in entries) / n_columns)
+    with _figure(5.2, 3.3 + 0.17 * n_lines) as (figure, axes):
         for entry in entries:
             points = _over_time(entry)
-            _draw_curve(axes, points, entry.label, style[entry.label])
+            _draw_curve(axes, points, _legend_name(entry), style[entry.label])
         n_tasks = entries[0].matrices()[0].n_tasks
         axes.set(xlabel="tasks trained", ylabel="accuracy over tasks so far (%)")
         axes.set_ylim(top=101.5)
@@ -93,10 +95,11 @@ def scatter(table: Table, style: dict[str, Style]) -> str | None:
     if not points:
         return None
     named = _columns([e for e, _, _ in points]) > 1  # longer names lie over each other; they go into a legend
-    with _figure(5.2, 3.7 + (0 if named else 0.17 * len(points))) as (figure, axes):
+    n_lines = 0 if named else sum(_legend_name(e).count("\n") + 1 for e, _, _ in points)
+    with _figure(5.2, 3.7 + 0.17 * n_lines) as (figure, axes):
         for entry, x, y in points:
             own = {k: v for k, v in style[entry.label].items() if k != "linestyle"}
-            axes.plot(100 * x, 100 * y, linestyle="none", markersize=7, mew=1.3, label=entry.label, **own)
+            axes.plot(100 * x, 100 * y, linestyle="none", markersize=7, mew=1.3, label=_legend_name(entry), **own)
         axes.set(xlabel=f"forgetting (points, {FORGETTING})", ylabel="average accuracy (%)")
         axes.margins(0.16, 0.12)
         if named:
@@ -131,6 +134,15 @@ def heat_map(table: Table, entry: Entry) -> str | None:
         last = ", ".join(f"task {j} {number(v / 100)} %" for j, v in enumerate(values[-1], start=1))
         text = f"{table.scenario}, {entry.label}: accuracy of every task after every task. After the last: {last}."
         return _svg(figure, f"{table.scenario}/{entry.label}/{entry.id}", text)
+
+
+def _legend_name(entry: Entry) -> str:
+    """The label, on several lines where it does not fit on one; it is broken between its parts."""
+    lines = [""]
+    for part in entry.label.split(" · "):
+        joined = f"{lines[-1]} · {part}" if lines[-1] else part
+        lines[-1:] = [joined] if len(joined) <= LINE or not lines[-1] else [lines[-1], part]
+    return "\n".join(lines)
 
 
 def _columns(entries: Sequence[Entry]) -> int:
