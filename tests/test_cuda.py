@@ -41,7 +41,7 @@ CASES = [
     ["strategy=supsup", *ON_PIXELS],
     ["strategy=exssnet_kkt", *TOLD],
     *(["strategy=" + name, *TOLD] for name in ("packnet", "wsn", "hat", "piggyback", "sgp", "cuber")),
-    ["strategy=gpm", *ON_PIXELS],
+    ["strategy=gpm", *ON_PIXELS, "trainer.lr=0.1"],
 ]
 
 

@@ -162,9 +162,11 @@ def test_masks_of_permuted_digits_are_found_without_task_labels_from_single_imag
 
 
 def test_without_superfluous_outputs_entropy_stands_in_for_g_and_that_is_said(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with caplog.at_level(logging.WARNING):
+    log = logging.getLogger("clbench.strategies.supsup")
+    monkeypatch.setattr(log, "disabled", False)  # as a Hydra run before this in the same process leaves it
+    with caplog.at_level(logging.WARNING, logger=log.name):
         g = inferring(SupSup(trainer=FEW, objective="g"), permuted(), network(0), n_tasks=2)
     assert caplog.text.count("model.spare") == 1
     entropy = inferring(SupSup(trainer=FEW, objective="entropy"), permuted(), network(0), n_tasks=2)
