@@ -16,34 +16,34 @@ ACCURACY = metric("average_accuracy.gem2017")
 TRANSFER = metric("backward_transfer.gem2017")
 
 
-def _divides_by_t(r: Array, _: Array | None) -> float:
+def _divides_by_t(r: Array) -> float:
     """The released code of GEM: the sum over T - 1 tasks divided by T."""
     return float((r[-1] - np.diagonal(r[1:])).mean()) if r.shape[1] > 1 else float("nan")
 
 
-def _pads_in_place(r: Array, _: Array | None) -> float:
+def _pads_in_place(r: Array) -> float:
     """Fills the upper triangle of the caller's matrix with zeros, as a well-known library does."""
     r[1:][np.triu_indices(r.shape[1], 1)] = 0.0
     return float(r[-1].mean())
 
 
-def _skips_missing(r: Array, _: Array | None) -> float:
+def _skips_missing(r: Array) -> float:
     return float(np.nanmean(r[-1])) if not np.isnan(r[-1]).all() else float("nan")
 
 
-def _zero_for_one_task(r: Array, _: Array | None) -> float:
+def _zero_for_one_task(r: Array) -> float:
     return float((r[-1] - np.diagonal(r[1:]))[:-1].mean()) if r.shape[1] > 1 else 0.0
 
 
-def _raises_for_one_task(r: Array, _: Array | None) -> float:
+def _raises_for_one_task(r: Array) -> float:
     return float(max(r[-1, j] - r[j + 1, j] for j in range(r.shape[1] - 1)))
 
 
-def _in_percent(r: Array, _: Array | None) -> float:
+def _in_percent(r: Array) -> float:
     return 100 * float(r[-1].mean())
 
 
-def _draws(r: Array, _: Array | None) -> float:
+def _draws(r: Array) -> float:
     return float(r[-1].mean() + 1e-6 * np.random.default_rng().random())
 
 

@@ -19,7 +19,7 @@ ROOT = Path(clbench.__file__).resolve().parent
 LAYERS = [
     ["errors", "seeds", "statistics", "torchvision_schemas"],
     ["matrix", "state", "places", "plugins"],
-    ["metrics", "compose"],
+    ["metrics", "metrics.*", "compose"],
     ["data", "data.*"],
     ["generators"],
     ["split"],

@@ -96,8 +96,8 @@ def metric_leaves_its_input_alone(case: MetricCase) -> None:
     """Computing a metric does not change the scores, and the same scores give the same number."""
     for matrix, other in _examples(case.metric):
         values = matrix.values.copy()
-        reference = other.values.copy() if other is not None else None
-        case.metric.function(values, reference)
+        inputs = {"R": values, "A": other.values.copy() if other is not None else None}
+        case.metric.of(**inputs)
         expect(np.array_equal(values, matrix.values), "the scores as they were", "changed ones", "work on a copy")
         once, again = (case.metric(matrix, _named(case.metric, other)) for _ in range(2))
         expect(_same(once, again), f"{once} again", again, "let a metric be a pure function of the matrix")
