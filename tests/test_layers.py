@@ -17,7 +17,7 @@ ROOT = Path(clbench.__file__).resolve().parent
 
 # From the bottom up; a module may import from layers below its own and from its own line, never from above.
 LAYERS = [
-    ["errors", "seeds", "statistics", "torchvision_schemas"],
+    ["errors", "seeds", "statistics", "statistics.*", "torchvision_schemas"],
     ["matrix", "state", "places", "plugins"],
     ["metrics", "metrics.*", "compose"],
     ["data", "data.*"],
