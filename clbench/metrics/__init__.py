@@ -14,6 +14,7 @@ from types import MappingProxyType
 from clbench.matrix import ScoreMatrix
 from clbench.metrics.accuracy import ACCURACY
 from clbench.metrics.forgetting import FORGETTING
+from clbench.metrics.l2m import L2M
 from clbench.metrics.metric import READS, Metric, References
 from clbench.metrics.naming import named
 from clbench.metrics.transfer import TRANSFER
@@ -25,6 +26,7 @@ FAMILIES: Mapping[str, tuple[Metric, ...]] = MappingProxyType(
         "accuracy": ACCURACY,
         "forgetting": FORGETTING,
         "transfer": TRANSFER,
+        "l2m": L2M,
     }
 )
 METRICS: Mapping[str, Metric] = MappingProxyType({m.id: m for m in chain.from_iterable(FAMILIES.values())})

@@ -1,8 +1,8 @@
 """L2M metrics: what the evaluation blocks and learning blocks of a lifetime say about transfer, retention and speed.
 
-Rows 0..E of ``r`` are evaluation blocks (row 0 before any training), its columns tasks; ``train_order[e - 1]`` is the task
-(from 1) that was trained just before row e: 1..T where each is trained once. ``blocks`` holds the training curve of
-each learning block, ``expert_blocks`` for each task the curves of models trained on it alone. Terms before averaging
+Rows 0..E of ``r`` are evaluation blocks (row 0 before any training), its columns tasks; ``train_order[e - 1]`` is the
+task (from 1) that was trained just before row e: 1..T where each is trained once. ``blocks`` holds the training curve
+of each learning block, ``expert_blocks`` for each task the curves of models trained on it alone. Terms before averaging
 are maps from the tasks, or pairs (trained, affected), that have a value; one that reads a missing score is NaN.
 
 Source: New et al. 2022 (arXiv 2201.08278) and Baker et al. 2023 (arXiv 2301.07799), as l2metrics 3.1.0 computes them.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Literal
 
 import numpy as np
@@ -48,7 +48,8 @@ def smooth(curve: ArrayLike, window: int | None = None) -> Array:
         return x
     padded = np.concatenate([x[window - 1 : 0 : -1], x, x[-2 : -window - 1 : -1]])
     first = window // 2 - 1
-    return np.lib.stride_tricks.sliding_window_view(padded, window).mean(axis=1)[first : first + x.size]
+    means: Array = np.lib.stride_tricks.sliding_window_view(padded, window).mean(axis=1)
+    return means[first : first + x.size]
 
 
 def data_range(scores: Mapping[str, ArrayLike]) -> dict[str, dict[str, float]]:
@@ -75,15 +76,15 @@ def normalised(
     train_order: Order = None,
     how: Literal["task", "run"] | tuple[float, float] = "task",
 ) -> tuple[Array, list[Array], list[list[Array]]]:
-    """Matrix, learning blocks and expert curves on the scale of l2metrics: by each task's range, the run's, or a given one.
+    """Matrix, learning blocks and experts as l2metrics scales them: by the range of the task, of the run, or one given.
 
     Ratios depend strongly on the choice, so the metrics below are of scores as they are.
     """
-    trained = _order(r, train_order)
+    trained = _trained(blocks, train_order)
     experts = [list(runs) for runs in expert_blocks] or [[] for _ in r.T]
 
     def everything(task: int) -> Array:
-        own = [np.asarray(b, float) for b, t in zip(blocks, trained, strict=False) if t == task]
+        own = [np.asarray(b, float) for b, t in zip(blocks, trained, strict=True) if t == task]
         return np.concatenate([r[:, task - 1], *own, *(np.asarray(x, float) for x in experts[task - 1])])
 
     found = data_range({str(task): everything(task) for task in range(1, r.shape[1] + 1)})
@@ -95,7 +96,7 @@ def normalised(
         return normalise(scores, wide["min"], wide["max"])
 
     matrix = np.column_stack([mapped(column, task) for task, column in enumerate(r.T, start=1)])
-    curves = [mapped(block, task) for block, task in zip(blocks, trained, strict=False)]
+    curves = [mapped(block, task) for block, task in zip(blocks, trained, strict=True)]
     return matrix, curves, [[mapped(x, task) for x in runs] for task, runs in enumerate(experts, start=1)]
 
 
@@ -121,7 +122,7 @@ def recovery_times(blocks: Curves) -> list[float]:
     """
     curves = [np.asarray(b, dtype=np.float64) for b in blocks]
     times = []
-    for before, now in zip(curves, curves[1:], strict=False):
+    for before, now in pairwise(curves):
         level = terminal_performance(before)
         reached = now >= level - SAME
         missing = np.isnan(now).any() or np.isnan(level)
@@ -130,7 +131,7 @@ def recovery_times(blocks: Curves) -> list[float]:
 
 
 def performance_recovery(blocks: Curves, train_order: Order = None) -> ByTask:
-    """How recovery gets quicker: minus the Theil-Sen slope of a task's recovery times; from three learning blocks on."""
+    """Minus the Theil-Sen slope of a task's recovery times, for tasks with at least three learning blocks."""
     values = {}
     for task, own in _blocks_by_task(blocks, train_order).items():
         times = recovery_times(own)
@@ -242,12 +243,17 @@ def _order(r: Array, train_order: Order) -> Sequence[int]:
     return range(1, len(r)) if train_order is None else train_order[: len(r) - 1]
 
 
+def _trained(blocks: Curves, train_order: Order) -> Sequence[int]:
+    """The task trained in each learning block."""
+    return range(1, len(blocks) + 1) if train_order is None else train_order
+
+
 def _blocks_by_task(blocks: Curves, train_order: Order) -> dict[int, list[Array]]:
     found: dict[int, list[Array]] = defaultdict(list)
-    for task, block in zip(train_order or range(1, len(blocks) + 1), blocks, strict=False):
+    for task, block in zip(_trained(blocks, train_order), blocks, strict=True):
         found[task].append(np.asarray(block, dtype=np.float64))
     return dict(sorted(found.items()))
 
 
 def _experts(expert_blocks: Sequence[Curves], task: int) -> list[Array]:
-    return [np.asarray(y, dtype=np.float64) for y in expert_blocks[task - 1]]
+    return [np.asarray(y, dtype=np.float64) for y in (expert_blocks[task - 1] if task <= len(expert_blocks) else ())]

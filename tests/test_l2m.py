@@ -1,0 +1,157 @@
+"""The L2M metrics give the figures of the reference vectors, and say NaN where they cannot."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from clbench.metrics import METRICS, metric
+from clbench.metrics.l2m_terms import (
+    ByPair,
+    backward_transfer,
+    contrast,
+    data_range,
+    forward_transfer,
+    lifetime,
+    mean_training_performance,
+    normalise,
+    normalised,
+    performance_maintenance,
+    ratio,
+    recovery_times,
+    relative_performance,
+    sample_efficiency,
+    saturation,
+    smooth,
+)
+
+Array = NDArray[np.float64]
+Vector = dict[str, Any]
+VECTORS: dict[str, Vector] = {
+    v["id"]: v for v in json.loads((Path(__file__).parent / "data" / "l2m_vectors.json").read_text())
+}
+COMPUTED = [id for id, v in VECTORS.items() if v["matrix"] and v["computed"] and "two_task" not in id]
+STEADY = [np.linspace(0.1, 0.9, 30), np.linspace(0.2, 0.8, 30)]
+
+
+def lines(specs: list[list[float]]) -> list[Array]:
+    """Curves given as [start, stop, count], and at need [..., level, count] for a level end."""
+    return [
+        np.concatenate([np.linspace(a, b, int(n)), *(np.full(int(rest[1]), rest[0]) for _ in rest[:1])])
+        for a, b, n, *rest in specs
+    ]
+
+
+def inputs(vector: Vector) -> dict[str, Any]:
+    given = vector.get("inputs", {})
+    experts = lines(given.get("ste_curves_linspace_then_constant", []))
+    return {
+        "R": np.array(vector["matrix"], dtype=float),
+        "train_order": vector.get("train_order"),
+        "blocks": lines(given["lb_curves_linspace"]) if "lb_curves_linspace" in given else None,
+        "expert_blocks": [[x] for x in experts] or None,
+    }
+
+
+def first(pairs: ByPair) -> dict[str, float]:
+    return {f"{a}->{b}": values[0] for (a, b), values in pairs.items()}
+
+
+def terms(id: str, R: Array, train_order: Any, blocks: Any, expert_blocks: Any) -> Any:
+    """What a metric averages, in the shape of the vectors."""
+    quantity, _, definition = id.partition("/")[0].partition(".")
+    if quantity == "recovery_times":
+        own = [[b for b, t in zip(blocks, train_order, strict=True) if t == task] for task in (1, 2)]
+        return [recovery_times(b) for b in own]
+    if quantity in ("forward_transfer", "backward_transfer"):
+        of = forward_transfer if quantity == "forward_transfer" else backward_transfer
+        return first(of(R, train_order, ratio if definition.startswith("l2m_ratio") else contrast))
+    if quantity == "performance_maintenance":
+        return list(performance_maintenance(R, train_order).values())
+    of_task = relative_performance if quantity == "relative_performance" else sample_efficiency
+    return list(of_task(blocks, expert_blocks, train_order).values())
+
+
+@pytest.mark.parametrize("id", COMPUTED)
+def test_the_metrics_give_the_figures_of_l2metrics_that_the_reference_records(id: str) -> None:
+    vector = VECTORS[id]
+    given = inputs(vector)
+    for name, wanted in vector["expected"].items():
+        stem, _, how = name.rstrip("]").partition("[normalisation=")
+        now = dict(given)
+        if how and how != "none":
+            scale: Any = (0.0, 1.0) if how == "task_range_0_1" else how
+            now["R"], now["blocks"], _ = normalised(now["R"], now["blocks"], how=scale)
+        got = terms(stem, **now) if "/" in name or name.startswith("recovery") else metric(stem).of(**now)
+        assert np.shape(got) == np.shape(wanted), name
+        if isinstance(wanted, dict):
+            assert got == pytest.approx(wanted, rel=0, abs=vector["tolerance"]), name
+        else:
+            assert np.allclose(got, wanted, rtol=0, atol=vector["tolerance"]), name
+
+
+def test_the_vectors_reach_every_metric_of_the_suite() -> None:
+    named = {re.split(r"[\[/]", name)[0] for v in VECTORS.values() for name in v["expected"]}
+    assert {m.id for m in METRICS.values() if ".l2m" in m.id} <= named
+
+
+def test_smoothing_scaling_and_ranges_are_those_of_l2metrics() -> None:
+    for id, got in {
+        "l2m.smooth_flat_3": smooth(VECTORS["l2m.smooth_flat_3"]["inputs"]["x"], window=3),
+        "l2m.normalise_task": normalise(VECTORS["l2m.normalise_task"]["inputs"]["x"], -100, 100),
+    }.items():
+        (wanted,) = VECTORS[id]["expected"].values()
+        assert got.tolist() == pytest.approx(wanted, abs=1e-9)
+    assert data_range(VECTORS["l2m.data_range"]["inputs"]) == VECTORS["l2m.data_range"]["expected"]["l2m.data_range"]
+    assert normalise([0.5, 0.5], 0.5, 0.5).tolist() == [1.0, 1.0]
+
+
+def test_a_short_curve_is_not_smoothed_and_a_long_window_falls_back_to_a_fifth() -> None:
+    curve = np.arange(14.0)
+    assert smooth(curve).tolist() == curve.tolist()
+    assert smooth(np.arange(20.0), window=21).tolist() == smooth(np.arange(20.0)).tolist()
+    assert smooth(np.arange(20.0)).size == 20
+
+
+def test_a_level_stretch_is_reached_where_it_is_reached_whatever_the_rounding() -> None:
+    """Windows of 8 in a curve of 40: output k is the mean of samples k-4..k+3, all on the level from 29 at k = 33."""
+    for level in np.linspace(0.61, 0.97, 37):
+        curve = np.concatenate([np.linspace(0.1, level, 30), np.full(10, level)])
+        assert saturation(curve) == pytest.approx((level, 33))
+
+
+def test_a_pair_that_starts_from_nothing_has_no_value_and_a_missing_score_gives_nan() -> None:
+    r = np.array([[0.1, 0.0, 0.2], [0.9, 0.0, 0.3], [0.8, 0.9, 0.4], [0.7, 0.8, 0.9]])
+    assert first(forward_transfer(r)) == pytest.approx({"1->3": 1.5, "2->3": 4 / 3})
+    assert metric("forward_transfer.l2m_ratio").of(R=r) == pytest.approx((1.5 + 4 / 3) / 2)
+    r[0, 2] = np.nan
+    assert math.isnan(metric("forward_transfer.l2m_ratio").of(R=r))
+    assert not math.isnan(metric("backward_transfer.l2m_ratio").of(R=r))
+
+
+def test_without_curves_or_experts_the_figures_of_training_are_nan() -> None:
+    r = np.array([[0.1, 0.1], [0.9, 0.2], [0.8, 0.9]])
+    for quantity in ("relative_performance.l2m", "sample_efficiency.l2m", "mean_training_performance.l2m"):
+        assert math.isnan(metric(quantity).of(R=r))
+    assert math.isnan(metric("performance_maintenance.l2m_mrtlp").of(R=r))
+    assert math.isnan(metric("performance_recovery.l2m").of(R=r, blocks=STEADY)), "each task is trained once"
+    for figure in (relative_performance, sample_efficiency):
+        assert math.isnan(lifetime(figure(STEADY, [[STEADY[0]], []]))), "an expert is missing"
+    holed = [np.where(np.arange(30) == 5, np.nan, STEADY[0]), STEADY[1]]
+    assert math.isnan(lifetime(mean_training_performance(holed)))
+    assert math.isnan(lifetime(sample_efficiency(holed, [[x] for x in STEADY])))
+
+
+def test_sample_efficiency_is_zero_for_a_falling_or_poor_curve_and_has_no_value_for_one_best_at_its_start() -> None:
+    rising, falling = np.linspace(0.0, 0.9, 30), np.r_[0.1, 0.95, np.linspace(0.9, 0.1, 28)]
+    experts = [[rising], [rising], [rising]]
+    assert sample_efficiency([rising, falling, 0.1 * rising], experts) == pytest.approx({1: 1.0, 2: 0.0, 3: 0.0})
+    assert sample_efficiency([np.linspace(0.9, 0.1, 30), rising, rising], experts).keys() == {2, 3}
+    assert relative_performance([rising], [[rising, 2 * rising]]) == pytest.approx({1: 0.75}), "a mean over two experts"
