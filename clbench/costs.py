@@ -1,4 +1,4 @@
-"""What a run costs: seconds, peak memory, and the machine it ran on."""
+"""What a run costs: seconds, operations, peak memory and energy, and the machine it ran on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,54 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import clbench
+
+
+class Meter:
+    """What one task costs, part by part; ``flops`` counts floating-point operations, which slows small networks."""
+
+    def __init__(self, device: torch.device, flops: bool = False) -> None:
+        self._device, self._flops = device, flops
+        self._costs: dict[str, Any] = {}
+        self._energy = energy_joules(device)
+        self.seconds = 0.0  # of all parts, with whatever the counter added
+        reset_peak_memory(device)
+
+    @contextlib.contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Time a part, ``train`` or ``evaluate``."""
+        counter = _flop_counter() if self._flops else None
+        begin = time.perf_counter()
+        with counter or contextlib.nullcontext():
+            yield
+        passed = time.perf_counter() - begin
+        self.seconds += passed
+        self._costs[f"{part}_seconds"] = None if counter else passed  # of a counted run the time says nothing
+        self._costs[f"{part}_flops"] = counter.get_total_flops() if counter else None
+
+    def leave_out(self, part: str, seconds: float) -> None:
+        """Take the time of something else that happened meanwhile off a part."""
+        if self._costs[f"{part}_seconds"] is not None:
+            self._costs[f"{part}_seconds"] -= seconds
+
+    def costs(self) -> dict[str, Any]:
+        """Seconds, operations, peak bytes and joules of the task; None for what was not or cannot be measured."""
+        now = energy_joules(self._device)
+        energy = None if now is None or self._energy is None or now < self._energy else now - self._energy
+        return self._costs | {"peak_memory_bytes": peak_memory(self._device), "energy_joules": energy}
+
+
+def _flop_counter() -> Any:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    return FlopCounterMode(display=False)
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -33,6 +75,29 @@ def peak_memory(device: torch.device) -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), None)
+
+
+def energy_joules(device: torch.device, powercap: Path = Path("/sys/class/powercap")) -> float | None:
+    """A counter of the energy used so far by the processor packages, or by the CUDA device; None where there is none.
+
+    It counts all that the packages or the device do, other processes too.
+    """
+    if device.type == "cuda":
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByIndex(
+                device.index if device.index is not None else torch.cuda.current_device()
+            )
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
+        except Exception:  # no library, no driver, or a device that does not count: not measured
+            return None
+    packages = [p for p in powercap.glob("intel-rapl:*") if p.name.count(":") == 1]
+    try:
+        return sum(int((p / "energy_uj").read_text()) for p in packages) / 1e6 if packages else None
+    except (OSError, ValueError):  # read by root only, on most machines
+        return None
 
 
 def environment(device: torch.device) -> dict[str, Any]:

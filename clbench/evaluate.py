@@ -17,6 +17,8 @@ from clbench.strategy import Strategy
 from clbench.stream import ProtocolName, Query, Split, Taken, Task
 
 BATCH = 512  # fixed, so that scores do not depend on who evaluates
+BINS = 15  # of confidence
+IMPOSSIBLE = 1e-12
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -43,7 +45,7 @@ class Row:
     ``predicted`` class, its probability ``confidence``, the probability of the ``truth``, and the sum of
     squared probabilities ``squares``, all from a softmax over the candidates' scores. ``inferred``: the task each
     sample was taken for, 0 where the strategy infers none; ``inference`` (T,): how often that is the sample's own task,
-    NaN where the strategy infers none.
+    NaN where the strategy infers none. ``nll``, ``brier``, ``ece`` (T,): see :func:`calibration`.
     """
 
     accuracy: NDArray[np.float64]
@@ -54,6 +56,9 @@ class Row:
     squares: NDArray[np.float32]
     inferred: NDArray[np.int64]
     inference: NDArray[np.float64]
+    nll: NDArray[np.float64]
+    brier: NDArray[np.float64]
+    ece: NDArray[np.float64]
 
 
 @contextmanager
@@ -106,6 +111,7 @@ def evaluate(
                 parts.append(torch.stack([*cell, inferred.to(cell[0])]))
             cells.append(torch.cat(parts, dim=1).cpu().double().numpy())
     whole = np.concatenate(cells, axis=1)
+    nll, brier, ece = np.array([calibration(cell[0], cell[3], cell[4], cell[5]) for cell in cells]).T
     return Row(
         np.array([cell[0].mean() for cell in cells]),
         np.array([cell[1].mean() for cell in cells]),
@@ -115,7 +121,30 @@ def evaluate(
         whole[5].astype(np.float32),
         whole[6].astype(np.int64),
         np.array([_share(cell[6], column) for column, cell in enumerate(cells, start=1)]),
+        nll,
+        brier,
+        ece,
     )
+
+
+def calibration(
+    correct: NDArray[np.float64],
+    confidence: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    squares: NDArray[np.float64],
+) -> tuple[float, float, float]:
+    """Mean negative log-likelihood (nats), Brier score (0 to 2) and expected calibration error of one probe, all (N,).
+
+    A probability of the truth below ``IMPOSSIBLE`` counts as that: a method that says "never" and errs would have an
+    infinite loss otherwise.
+
+    Source: Brier, Verification of forecasts expressed in terms of probability, 1950 (the sum over classes); Naeini et
+    al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015 (``BINS`` bins of equal width).
+    """
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=BINS)
+    nll = -np.log(np.maximum(truth, IMPOSSIBLE)).mean()
+    return float(nll), float((squares - 2 * truth + 1).mean()), float(np.abs(gaps).sum() / len(bins))
 
 
 def _share(inferred: NDArray[np.float64], own: int) -> float:

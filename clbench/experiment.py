@@ -7,7 +7,7 @@ import inspect
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from clbench.backbones import Backbone, make_backbone
 from clbench.cards import Scenario
 from clbench.compose import GROUPS, Composed, split_override
 from clbench.errors import BadInput, ClbenchError
+from clbench.loop import Extras
 from clbench.models import Model
 from clbench.places import config as configuration
 from clbench.plugins import code_version, construct, import_class, import_path
+from clbench.probing import Probing
 from clbench.record import Record
 from clbench.seeds import Seeds
 from clbench.strategy import Strategy, Trainer
@@ -45,6 +47,7 @@ class Experiment:
     data_dir: Path
     names: dict[str, str]
     command: str | None = None
+    extras: Extras = field(default_factory=Extras)
 
     def make_model(self, spec: StreamSpec) -> Model:
         """Build the untrained network for a stream."""
@@ -118,6 +121,7 @@ def experiment(composed: Composed, strategy: Strategy | type[Strategy] | None = 
         data_dir=Path(config["data_dir"]),
         names=names,
         command=_command(composed) if strategy is None else None,
+        extras=_extras(config),
     )
     try:
         json.dumps(made.identity(), allow_nan=False)
@@ -170,6 +174,13 @@ def _whole(name: str, value: Any, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise BadInput(f"{name} must be a whole number from {least} on; got {value!r}")
     return value
+
+
+def _extras(config: Mapping[str, Any]) -> Extras:
+    every, flops = config.get("probe_every"), config.get("flops", False)
+    if not isinstance(flops, bool):
+        raise BadInput(f"flops must be true or false; got {flops!r}")
+    return Extras(None if every is None else Probing(every, config.get("probe_samples", 100)), flops)
 
 
 def _seeds(seed: int, apart: Mapping[str, Any]) -> Seeds:

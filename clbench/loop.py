@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -11,16 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clbench.costs import peak_memory, reset_peak_memory
+from clbench.costs import Meter
 from clbench.errors import NonFiniteLoss, UnsupportedProtocol
-from clbench.evaluate import Row, evaluate
+from clbench.evaluate import IMPOSSIBLE, Row, evaluate
 from clbench.features import with_branches
 from clbench.matrix import ScoreMatrix
 from clbench.models import Model
+from clbench.probing import Curves, Prober, Probing
 from clbench.seeds import Seeds
 from clbench.state import State, state_bytes
 from clbench.strategy import Branch, Strategy
 from clbench.stream import Batch, Feed, StreamSpec, TaskStream, TaskView
+
+CALIBRATION = (  # fields of a row that become matrices: name, unit and the worst value there is
+    ("nll", "negative_log_likelihood", "nats", -math.log(IMPOSSIBLE)),
+    ("brier", "brier_score", "squared probability", 2.0),
+    ("ece", "expected_calibration_error", "fraction", 1.0),
+)
 
 
 class Watcher(Protocol):
@@ -46,6 +53,7 @@ class Progress:
     rows: list[Row | None] = field(default_factory=list)
     counts: list[dict[str, int]] = field(default_factory=list)
     costs: list[dict[str, Any]] = field(default_factory=list)
+    curves: Curves = field(default_factory=Curves)
 
     @property
     def tasks_done(self) -> int:
@@ -60,15 +68,43 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class RunResult:
-    """The outcome of a run: matrices, kept predictions, counts and costs."""
+class Extras:
+    """What is measured on demand, since it takes time: probes during training, and floating-point operations."""
 
-    accuracy: ScoreMatrix
-    task_masked: ScoreMatrix
-    task_inference: ScoreMatrix | None  # None where the strategy infers no task
+    probing: Probing | None = None
+    flops: bool = False
+
+    def are_in(self, curves: Mapping[str, Any], costs: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a finished run was measured this way already, or in more detail than is asked for."""
+        asked = {} if self.probing is None else {"every": self.probing.every, "samples": self.probing.samples}
+        counted = all(cost.get("train_flops") is not None for cost in costs)
+        return asked.items() <= curves.items() and (counted or not self.flops)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The outcome of a run: matrices by name, kept predictions, counts and costs, curves of the probes if asked for."""
+
+    matrices: dict[str, ScoreMatrix]
     kept: dict[str, NDArray[Any]]
     counts: list[dict[str, int]]
     costs: list[dict[str, Any]]
+    curves: dict[str, Any]
+
+    @property
+    def accuracy(self) -> ScoreMatrix:
+        """The matrix of fractions correct."""
+        return self.matrices["accuracy"]
+
+    @property
+    def task_masked(self) -> ScoreMatrix:
+        """The same among each task's own classes."""
+        return self.matrices["task_masked_accuracy"]
+
+    @property
+    def task_inference(self) -> ScoreMatrix | None:
+        """How often a sample is taken for its own task; None where the strategy infers no task."""
+        return self.matrices.get("task_inference_accuracy")
 
 
 class Stage:
@@ -131,10 +167,13 @@ def run(
     watcher: Watcher | None = None,
     progress: Progress | None = None,
     checkpoint: Callable[[Progress, State], None] | None = None,
+    extras: Extras | None = None,
 ) -> RunResult:
     """Run a prepared strategy over a stream, from ``progress`` on; ``checkpoint`` gets what to save after each task."""
-    progress = progress or Progress()
+    progress, extras = progress or Progress(), extras or Extras()
     stage = Stage(stream, device)
+    probing = extras.probing if strategy.measured_rows == "all" else None  # rows that mean nothing are not probed
+    prober = Prober(probing, strategy, stream, seeds, progress.curves) if probing else None
 
     def measure(row: int) -> Row | None:
         stage.add(strategy.branches(), row)
@@ -149,19 +188,21 @@ def run(
         if not progress.rows:
             progress.rows.append(measure(0))
         for task in stream.tasks[progress.tasks_done :]:
-            reset_peak_memory(device)
-            begin = time.perf_counter()
-            counts = train_one(strategy, stage.stream, task.index, seeds, device, watcher)
-            trained = time.perf_counter()
-            row = measure(task.index)
-            costs = {"train_seconds": trained - begin, "evaluate_seconds": time.perf_counter() - trained}
+            if prober:
+                prober.start_task(stage.probes, device)
+            meter = Meter(device, extras.flops)
+            with meter.measure("train"):
+                counts = train_one(strategy, stage.stream, task.index, seeds, device, watcher, prober)
+            meter.leave_out("train", prober.seconds if prober else 0.0)
+            with meter.measure("evaluate"):
+                row = measure(task.index)
             state = strategy.state_dict()
-            progress.add(row, counts | _sizes(strategy, state), costs | {"peak_memory_bytes": peak_memory(device)})
+            progress.add(row, counts | _sizes(strategy, state), meter.costs())
             if checkpoint:
                 checkpoint(progress, state)
             if watcher and row is not None:
-                watcher.finished_task(task.index, row, sum(costs.values()))
-    return _result(progress, stream)
+                watcher.finished_task(task.index, row, meter.seconds)
+    return _result(progress, stream, probing)
 
 
 def train_one(
@@ -171,11 +212,14 @@ def train_one(
     seeds: Seeds,
     device: torch.device,
     watcher: Watcher | None = None,
+    prober: Prober | None = None,
 ) -> dict[str, int]:
     """Let the strategy train on task ``index`` (1-based) alone; returns its steps and samples."""
     counts = {"steps": 0, "samples": 0}
 
     def watch(phase: str, batch: Batch) -> None:
+        if prober:
+            prober.stepped(index, counts["steps"])
         counts["steps"] += 1
         counts["samples"] += len(batch.y)
         if watcher:
@@ -194,6 +238,8 @@ def train_one(
         raise NonFiniteLoss(f"task {index} ('{task.name}'): {error}") from error
     finally:
         view.close()
+    if prober:
+        prober.score(index, counts["steps"])
     return counts
 
 
@@ -207,7 +253,7 @@ def _sizes(strategy: Strategy, state: State) -> dict[str, int]:
     }
 
 
-def _result(progress: Progress, stream: TaskStream) -> RunResult:
+def _result(progress: Progress, stream: TaskStream, probing: Probing | None) -> RunResult:
     n_tasks, n_samples = len(stream), sum(len(t.test) for t in stream.tasks)
 
     def stack(name: str, missing: float, width: int) -> NDArray[Any]:
@@ -221,12 +267,15 @@ def _result(progress: Progress, stream: TaskStream) -> RunResult:
         "probe": np.repeat(np.arange(1, n_tasks + 1), [len(t.test) for t in stream.tasks]).astype(np.int32),
         "y": torch.cat([t.test.labels for t in stream.tasks]).numpy().astype(np.int32),
     }
-    inference = stack("inference", np.nan, n_tasks)
-    return RunResult(
+    matrices = [
         ScoreMatrix(stack("accuracy", np.nan, n_tasks)),
         ScoreMatrix(stack("task_masked", np.nan, n_tasks), name="task_masked_accuracy"),
-        None if np.isnan(inference).all() else ScoreMatrix(inference, name="task_inference_accuracy"),
-        kept,
-        progress.counts,
-        progress.costs,
-    )
+        *(
+            ScoreMatrix(stack(field, np.nan, n_tasks), name, unit, higher_is_better=False, bounds=(0.0, high))
+            for field, name, unit, high in CALIBRATION
+        ),
+    ]
+    if not np.isnan(inference := stack("inference", np.nan, n_tasks)).all():  # the strategy infers tasks
+        matrices.append(ScoreMatrix(inference, name="task_inference_accuracy"))
+    curves = progress.curves.to_json(probing)
+    return RunResult({m.name: m for m in matrices}, kept, progress.counts, progress.costs, curves)

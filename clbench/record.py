@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from clbench.errors import RecordError
 from clbench.matrix import ScoreMatrix
 
-SCHEMA = 1
+SCHEMA = 2  # what is written; older ones are read too
 FILE = "record.json"
+_ADDED: Mapping[str, Any] = {"curves": {}}  # since schema 1
 Status = Literal["ok", "failed", "skipped"]
 Names = Mapping[str, str]
 
@@ -32,6 +33,7 @@ class Record:
     ``identity``: everything that decides the result; its hash is ``id``. ``names``: the labels of scenario,
     strategy, model and trainer, overrides in brackets. ``card``: the scenario as it was run. ``result``: hashed
     part (matrices, tasks, fingerprint, counts). ``costs``, ``environment``: may differ between repetitions.
+    ``curves``: what probes during training gave, where they were asked for (see ``clbench.probing.Curves``).
     ``reason``: why a run failed or was skipped.
     """
 
@@ -46,6 +48,7 @@ class Record:
     reason: str | None = None
     reference: bool = False
     command: str | None = None
+    curves: dict[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -63,13 +66,14 @@ class Record:
         return digest(self.result)
 
     def matrix(self, name: str = "accuracy") -> ScoreMatrix:
-        """A score matrix: ``accuracy``, ``task_masked_accuracy``, or ``task_inference_accuracy`` where there is one."""
+        """A score matrix: ``accuracy``, ``task_masked_accuracy``, and what else ``result["matrices"]`` names."""
         return ScoreMatrix.from_json(self.result["matrices"][name])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as in ``record.json``."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {"schema": SCHEMA, "id": self.id, **own, "result_sha256": self.result_sha256}
+        hashes = {"result_sha256": self.result_sha256, "curves_sha256": digest(self.curves)}
+        return {"schema": SCHEMA, "id": self.id, **own, **hashes}
 
 
 def digest(data: Any) -> str:
@@ -132,8 +136,14 @@ def read_record(folder: Path) -> Record:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecordError(f"{path} is truncated or not JSON: {error}") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise RecordError(f"{path} is not a clbench record of schema {SCHEMA}")
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(schema, int) or schema < 1:
+        raise RecordError(f"{path} is not a clbench record: it does not say its schema")
+    if schema > SCHEMA:
+        raise RecordError(
+            f"{path} has schema {schema}, made by a newer clbench; this one reads schemas up to {SCHEMA}: upgrade it"
+        )
+    data = {**_ADDED, "curves_sha256": digest({}), **data} if schema < SCHEMA else data
     names = Record.__dataclass_fields__
     missing = [name for name in names if name not in data]
     if missing:
@@ -148,6 +158,8 @@ def _check(record: Record, data: dict[str, Any], path: Path) -> None:
         raise RecordError(f"{path}: its id does not belong to its identity; was it edited?")
     if data.get("result_sha256") != record.result_sha256:
         raise RecordError(f"{path}: its result does not match its hash; was it edited?")
+    if data.get("curves_sha256") != digest(record.curves):
+        raise RecordError(f"{path}: its curves do not match their hash; were they edited?")
     if not {"order", "split"} <= set(record.identity.get("seeds") or ()):
         raise RecordError(f"{path}: its identity does not say its seeds")
     if record.status not in ("ok", "failed", "skipped"):

@@ -25,6 +25,7 @@ from clbench.features import check_read, fill, with_features
 from clbench.loop import Progress, RunResult, Watcher, prepare, run
 from clbench.models import Model
 from clbench.plugins import import_class
+from clbench.probing import Curves
 from clbench.record import Record, read_record, save_predictions, write_record
 from clbench.seeds import Seeds
 from clbench.state import State, load_state, save_state
@@ -54,12 +55,10 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     store.check_writable()
     blank = exp.record(status="ok")
     stream = _build(exp)
-    if done := _done_already(blank, stream, store, keep):
+    if done := _done_already(exp, blank, stream, store, keep):
         return done
     strategy = dataclasses.replace(exp.strategy)
-    surroundings = environment(exp.device) | {"threads": exp.threads}
-    if exp.backbone and (places := {k: v for k, v in exp.backbone.config().items() if k in PLACES and v}):
-        surroundings["backbone"] = places
+    surroundings = _surroundings(exp)
     filling = Filling(exp.device, getattr(watcher, "filled", None))
     with _threads(exp.threads):
         try:
@@ -81,7 +80,8 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
         except Exception as error:  # the strategy's own failure is a result, not ours to hide
             return _failure(exp, store, error, surroundings)
     surroundings["frozen_forwards"] = filling.forwarded
-    record = exp.record(status="ok", result=_content(result, stream), costs=result.costs, environment=surroundings)
+    parts = {"result": _content(result, stream), "costs": result.costs, "curves": result.curves}
+    record = exp.record(status="ok", environment=surroundings, **parts)
     with tempfile.TemporaryDirectory(dir=store.root, prefix=".files-") as folder:
         files = {}
         if keep:
@@ -93,14 +93,22 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     return Outcome(record, written)
 
 
-def _done_already(blank: Record, stream: TaskStream, store: Store, keep: bool) -> Outcome | None:
-    """The finished record of the same identity and the same data, with what is to be kept beside it."""
+def _surroundings(exp: Experiment) -> dict[str, Any]:
+    """The environment of a run, and where the files of its backbone lie on this machine."""
+    places = {k: v for k, v in exp.backbone.config().items() if k in PLACES and v} if exp.backbone else {}
+    return environment(exp.device) | {"threads": exp.threads} | ({"backbone": places} if places else {})
+
+
+def _done_already(exp: Experiment, blank: Record, stream: TaskStream, store: Store, keep: bool) -> Outcome | None:
+    """The finished record of the same identity and the same data, with all that is to be measured and kept."""
     found = store.find(blank)
     if found is None:
         return None
     record, folder = found
-    same_data = record.status == "ok" and record.result["fingerprint"] == stream.fingerprint
-    return Outcome(record, folder, done_already=True) if same_data and (not keep or (folder / STATE).exists()) else None
+    if record.status != "ok" or record.result["fingerprint"] != stream.fingerprint:
+        return None
+    complete = (not keep or (folder / STATE).exists()) and exp.extras.are_in(record.curves, record.costs)
+    return Outcome(record, folder, done_already=True) if complete else None
 
 
 def _failure(exp: Experiment, store: Store, error: Exception, surroundings: dict[str, Any]) -> Outcome:
@@ -135,11 +143,21 @@ def _run(
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         draft = checkpoint.with_suffix(f".{os.getpid()}.draft")
         rows = [None if r is None else _row_state(r) for r in progress.rows]
-        saved = {"rows": rows, "counts": progress.counts, "costs": progress.costs, "strategy": state}
+        curves = dataclasses.asdict(progress.curves)
+        saved = {"rows": rows, "counts": progress.counts, "costs": progress.costs, "curves": curves, "strategy": state}
         save_state(draft, saved | {"fingerprint": stream.fingerprint})
         os.replace(draft, checkpoint)  # noqa: PTH105 (atomic, and says so)
 
-    return run(strategy, stream, exp.seeds, exp.device, watcher=watcher, progress=progress, checkpoint=save)
+    return run(
+        strategy,
+        stream,
+        exp.seeds,
+        exp.device,
+        watcher=watcher,
+        progress=progress,
+        checkpoint=save,
+        extras=exp.extras,
+    )
 
 
 def _row_state(row: Row) -> dict[str, torch.Tensor]:
@@ -152,14 +170,17 @@ def _resume(checkpoint: Path, strategy: Strategy, fingerprint: str, device: torc
         return None
     try:
         saved = load_state(checkpoint, None if device.type == "cpu" else device)
-        if not {"rows", "counts", "costs", "strategy"} <= set(saved) or saved.get("fingerprint") != fingerprint:
+        if (
+            not {"rows", "counts", "costs", "curves", "strategy"} <= set(saved)
+            or saved.get("fingerprint") != fingerprint
+        ):
             raise RecordError(f"{checkpoint} is not a checkpoint of this stream")
         rows = [None if r is None else Row(**{k: np.asarray(v) for k, v in r.items()}) for r in saved["rows"]]
     except (RecordError, TypeError):  # TypeError: rows with other fields, of another version
         checkpoint.unlink()
         return None
     strategy.load_state_dict(saved["strategy"])
-    return Progress(rows, saved["counts"], saved["costs"])
+    return Progress(rows, saved["counts"], saved["costs"], Curves(**saved["curves"]))
 
 
 def _content(result: RunResult, stream: TaskStream) -> dict[str, Any]:
@@ -178,9 +199,7 @@ def _content(result: RunResult, stream: TaskStream) -> dict[str, Any]:
             }
             for task in stream.tasks
         ],
-        "matrices": {
-            m.name: m.to_json() for m in (result.accuracy, result.task_masked, result.task_inference) if m is not None
-        },
+        "matrices": {name: matrix.to_json() for name, matrix in result.matrices.items()},
         "counts": result.counts,
     }
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from clbench.evaluate import Row
 from clbench.matrix import numbered
 from clbench.metrics import HEADLINE, METRICS, score
-from clbench.record import Record
+from clbench.record import Record, total
 from clbench.stream import Batch
 
 WIDE = 15  # tasks that stand side by side in 120 characters
@@ -131,7 +131,8 @@ def _metric_table(record: Record) -> Table:
         value = inference(record.matrix(inference.matrix))
         table.add_row(inference.title, f"[bold]{percent(value)}[/bold]{_unit(value)}", f"[dim]{inference.id}[/dim]")
     counts = record.result["counts"][-1]
-    seconds = sum(c["train_seconds"] for c in record.costs)
+    seconds, flops = (total([c.get(f"train_{unit}") for c in record.costs]) for unit in ("seconds", "flops"))
     stored, megabytes = counts["stored_samples"], counts["state_bytes"] / 1e6
-    table.add_row("cost", f"{seconds:.1f} s training", f"{stored} samples stored, {megabytes:.2f} MB state")
+    trained = f"{seconds:.1f} s training" if math.isnan(flops) else f"{flops:.3g} FLOPs training"
+    table.add_row("cost", trained, f"{stored} samples stored, {megabytes:.2f} MB state")
     return table
