@@ -13,10 +13,21 @@ from types import MappingProxyType
 
 from clbench.matrix import ScoreMatrix
 from clbench.metrics.accuracy import ACCURACY
+from clbench.metrics.adaptation import ADAPTATION
+from clbench.metrics.calibration import CALIBRATION
+from clbench.metrics.cost import COST
+from clbench.metrics.diaz import DIAZ_2018
+from clbench.metrics.during_training import DURING_TRAINING
 from clbench.metrics.forgetting import FORGETTING
+from clbench.metrics.knowledge import KNOWLEDGE
 from clbench.metrics.l2m import L2M
+from clbench.metrics.libero import LIBERO
+from clbench.metrics.libraries import LIBRARIES
 from clbench.metrics.metric import READS, Metric, References
+from clbench.metrics.mtil import MTIL
 from clbench.metrics.naming import named
+from clbench.metrics.order import ORDER
+from clbench.metrics.references import REFERENCE
 from clbench.metrics.transfer import TRANSFER
 
 __all__ = ["FAMILIES", "HEADLINE", "METRICS", "READS", "Metric", "References", "metric", "score"]
@@ -26,7 +37,18 @@ FAMILIES: Mapping[str, tuple[Metric, ...]] = MappingProxyType(
         "accuracy": ACCURACY,
         "forgetting": FORGETTING,
         "transfer": TRANSFER,
+        "Díaz-Rodríguez": DIAZ_2018,
+        "references": REFERENCE,
+        "mtil": MTIL,
+        "libero": LIBERO,
         "l2m": L2M,
+        "during training": DURING_TRAINING,
+        "knowledge": KNOWLEDGE,
+        "adaptation": ADAPTATION,
+        "order": ORDER,
+        "calibration": CALIBRATION,
+        "cost": COST,
+        "libraries": LIBRARIES,
     }
 )
 METRICS: Mapping[str, Metric] = MappingProxyType({m.id: m for m in chain.from_iterable(FAMILIES.values())})

@@ -35,9 +35,16 @@ READS: Mapping[str, str] = MappingProxyType(
         "order_scores": "(orders, T) final accuracy of each task, the same task in every column, for each task order",
         "wrong": "(D,) mistakes in each domain",
         "counts": "(D,) samples of each domain",
-        "corpus_scores": "scores of knowledge probes by model, see clbench.metrics.knowledge",
+        "cumulative_rows": "(T, T) accuracy after task i on the classes of tasks 1..k among those classes alone",
+        "near_future": "by shift S, (N,) whether the model trained on t samples was right on sample t+1+S",
+        "invariant_scores": "(n, n+1) score of models 0..n on a probe of what corpus i holds and must not be lost",
+        "updated_scores": "(n+1,) score of models 0..n on a probe of what the last corpus changed",
+        "new_scores": "(n+1,) score of models 0..n on a probe of what the last corpus added",
         "adapted": "(T,) perplexity on each domain of the initial model adapted on that domain alone",
         "train_samples": "(T,) training samples of each task",
+        "samples_seen": "(T,) samples trained on in each task, repetitions counted",
+        "optimiser_steps": "(T,) batches trained on in each task",
+        "epochs": "passes over the training data of each task",
         "parameters": "(T,) parameters of the model after each task",
         "parameter_bytes": "(T,) bytes of the model's parameters after each task",
         "stored_samples": "(T,) training samples kept after each task",
@@ -47,7 +54,8 @@ READS: Mapping[str, str] = MappingProxyType(
         "train_seconds": "(T,) seconds spent training each task",
         "energy_joules": "(T,) energy spent training each task",
         "peak_memory_bytes": "(T,) peak memory while each task was trained",
-        "criteria": "scores in [0, 1], one for each criterion",
+        "criteria": "(runs, C) scores in [0, 1] of each run, one for each criterion",
+        "weights": "(C,) weights of the criteria",
     }
 )
 
