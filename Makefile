@@ -28,9 +28,10 @@ wheel: $(VENV)/ready
 	$(BIN)/python -m build --wheel
 
 # One pip command; the lock holds the pair of torch and torchvision that fits (see README, "Install").
-$(VENV)/ready: pyproject.toml requirements.lock
+$(VENV)/ready: pyproject.toml requirements.lock tests/oracle_requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev,vision,text,data]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev,vision,text,data,tensorboard,mlflow,wandb]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/oracle -r tests/oracle_requirements.txt
 	touch $@
 
 clean:
