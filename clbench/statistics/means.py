@@ -1,4 +1,4 @@
-"""Means over seeds, with the interval that is honest for a handful of them."""
+"""Means over seeds, with the interval that is honest for as many as there are."""
 
 from __future__ import annotations
 
@@ -7,72 +7,83 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
 
 MIN_SEEDS = 3
-LEVEL = 0.95
-ALIKE = 1e-12  # differences closer than this are equal but for rounding
+MAX_SEEDS_T = 10  # up to here Student's t, above it the bootstrap
+LEVEL = 0.95  # of intervals
+ALPHA = 0.05  # a smaller p separates two
+RESAMPLES = 10_000
+ALIKE = 1e-12  # numbers closer than this are equal but for rounding
+
+INTERVALS = f"""\
+Intervals are {LEVEL:.0%} intervals of the mean over seeds. With {MIN_SEEDS} to {MAX_SEEDS_T} seeds they are Student-t \
+intervals, mean ± half-width: so few values have too few distinct resamples for a bootstrap (10 of three seeds, 126 of \
+five), whose plain percentile interval would hold the mean in 75 % and 83 % of cases instead of 95 %. With more seeds \
+they are bootstrap intervals, which assume no shape: they lean to the side to which the seeds scatter and never leave \
+the range of the values, so no score above 100 %. Their percentiles are widened for the number of seeds, so that the \
+interval does not shrink just because the method changed. With fewer than {MIN_SEEDS} seeds there is no interval."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over ``n`` seeds; the interval is ``mean ± half_width``, NaN where there is none."""
+    """A mean over ``n`` seeds with its interval from ``low`` to ``high``, NaN where there is none.
+
+    ``method``: ``Student t``, ``bootstrap``, or ``none``; only the t interval is symmetric about the mean.
+    """
 
     mean: float
-    half_width: float
+    low: float
+    high: float
     n: int
+    method: str = "none"
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval; ``mean ± half_width`` is the t interval itself."""
+        return (self.high - self.low) / 2
 
 
-def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
-    """Estimate the mean over seeds with its Student-t interval, in the unit of the values.
+def estimate(values: Sequence[float], level: float = LEVEL, generator: Generator | None = None) -> Estimate:
+    """Estimate the mean over seeds with its interval, in the unit of the values; their order changes nothing.
 
-    Why t and no bootstrap: at 3 and 5 values the percentile bootstrap's "95 %" interval covers the mean in
-    75 % and 83 % of cases, the t interval in 95 % (normal values). Below 3 values there is no interval.
-    A NaN among the values makes mean and interval NaN: nothing is left out silently.
+    3 to 10 values get a Student-t interval, more of them a bootstrap interval, fewer none; ``INTERVALS`` says why.
+    ``generator`` draws the resamples; without one it is made anew for each call, so the same values always give the
+    same interval. A NaN among the values makes mean and interval NaN: nothing is left out silently.
+
+    Why the widened percentiles: simulated coverage at 11 values, nominally 95 %, was 95 % (t), 90 % (percentile),
+    90 % (BCa), 94 % (widened percentile) for normal values, and 91, 88, 90, 92 % for exponential ones. The bootstrap-t
+    interval covers skewed values best (95 %), but where one seed in seven falls far off it is six times as wide.
+    Source: Hesterberg, What teachers should know about the bootstrap, 2015, section 5.3 (expanded percentile).
 
     >>> e = estimate([0.5, 0.6, 0.7])
-    >>> round(e.mean, 3), round(e.half_width, 3), e.n
-    (0.6, 0.248, 3)
+    >>> round(e.mean, 3), round(e.half_width, 3), e.n, e.method
+    (0.6, 0.248, 3, 'Student t')
     >>> estimate([0.5, 0.6]).half_width
     nan
     """
     n = len(values)
     if n == 0:
-        return Estimate(math.nan, math.nan, 0)
-    mean = float(np.mean(values))
-    if n < MIN_SEEDS or math.isnan(mean):
-        return Estimate(mean, math.nan, n)
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    ordered = np.sort(np.asarray(values, dtype=np.float64))  # so that the order of seeds changes no bit
+    mean = float(np.mean(ordered))
+    if n < MIN_SEEDS or not math.isfinite(mean):
+        return Estimate(mean, math.nan, math.nan, n)
+    if n > MAX_SEEDS_T:
+        return Estimate(mean, *_bootstrap(ordered, level, generator or np.random.default_rng(0)), n, "bootstrap")
     from scipy.stats import t
 
-    quantile = float(t.ppf((1 + level) / 2, n - 1))
-    return Estimate(mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(n), n)
+    half_width = float(t.ppf((1 + level) / 2, n - 1)) * float(np.std(ordered, ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - half_width, mean + half_width, n, "Student t")
 
 
-def p_value(differences: Sequence[float]) -> float:
-    """Two-sided p of the paired t test that the mean difference is zero; 1 where all are zero, NaN below 3 values.
+def _bootstrap(ordered: NDArray[np.float64], level: float, generator: Generator) -> tuple[float, float]:
+    """The percentile interval, at the normal quantile that makes up for n - 1 and for t's longer tails."""
+    from scipy.stats import norm, t
 
-    >>> round(p_value([1.0, 2.0, 3.0]), 4)
-    0.0742
-    """
-    if len(differences) < MIN_SEEDS or math.isnan(math.fsum(differences)):
-        return math.nan
-    if max(differences) - min(differences) < ALIKE:
-        return 1.0 if abs(differences[0]) < ALIKE else 0.0
-    from scipy.stats import ttest_1samp
-
-    return float(ttest_1samp(differences, 0.0).pvalue)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction of p values; NaN stays NaN and does not count.
-
-    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted((p, k) for k, p in enumerate(p_values) if not math.isnan(p))
-    corrected, largest = list(p_values), 0.0
-    for rank, (p, k) in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p))
-        corrected[k] = largest
-    return corrected
+    n = len(ordered)
+    means = ordered[generator.integers(n, size=(RESAMPLES, n))].mean(axis=1)
+    tail = float(norm.cdf(-math.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1)))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
