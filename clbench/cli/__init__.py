@@ -75,6 +75,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from clbench.cli.reporting import make_report
 
         return make_report(Path(args.records), Path(args.out or args.records))
+    if args.command == "export":
+        from clbench.cli.exporting import export_l2m
+
+        return export_l2m(Path(args.records), Path(args.out))
     if args.command == "check":
         from clbench.cli.checking import run_checks
 
@@ -109,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="records folder -> leaderboard.md, .json, .html")
     report.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")
     report.add_argument("--out", help="where the files go (default: the records folder)")
+    export = commands.add_parser("export", help="records folder -> logs that another tool reads")
+    export.add_argument("format", choices=("l2m",), help="l2m: lifetimes as l2logger writes and l2metrics reads them")
+    export.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")
+    export.add_argument("--out", required=True, metavar="FOLDER", help="where the logs go")
     check = commands.add_parser("check", help="hold a strategy, scenario or metric against the contract")
     check.add_argument("target", help="my_pkg.mine:Mine")
     targets = commands.add_parser("targets", help="store the sentence embeddings of a card's class names")
