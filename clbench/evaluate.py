@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clbench.errors import BadInput
+from clbench.metrics.calibration import brier_score, expected_calibration_error, negative_log_likelihood
 from clbench.strategy import Strategy
 from clbench.stream import ProtocolName, Query, Split, Taken, Task
 
 BATCH = 512  # fixed, so that scores do not depend on who evaluates
-BINS = 15  # of confidence
 IMPOSSIBLE = 1e-12
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -137,14 +138,12 @@ def calibration(
 
     A probability of the truth below ``IMPOSSIBLE`` counts as that: a method that says "never" and errs would have an
     infinite loss otherwise.
-
-    Source: Brier, Verification of forecasts expressed in terms of probability, 1950 (the sum over classes); Naeini et
-    al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015 (``BINS`` bins of equal width).
     """
-    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=BINS)
-    nll = -np.log(np.maximum(truth, IMPOSSIBLE)).mean()
-    return float(nll), float((squares - 2 * truth + 1).mean()), float(np.abs(gaps).sum() / len(bins))
+    nll = negative_log_likelihood(np.maximum(truth, IMPOSSIBLE))
+    found = np.array([nll, brier_score(truth, squares), expected_calibration_error(confidence, correct)])
+    low, high = np.zeros(3), np.array([-math.log(IMPOSSIBLE), 2.0, 1.0])  # sums are rounded
+    first, second, third = np.clip(found, low, high).tolist()
+    return first, second, third
 
 
 def _share(inferred: NDArray[np.float64], own: int) -> float:
