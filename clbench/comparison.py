@@ -12,13 +12,14 @@ from clbench.errors import BadInput, unknown
 from clbench.metrics import metric
 from clbench.oracles import Oracles
 from clbench.record import Record
-from clbench.statistics import Estimate, estimate, holm, p_value
+from clbench.statistics import ALPHA, MAX_SEEDS_T, Estimate, Paired, holm, paired
 
 READING = """\
 Differences are in percentage points, paired by seed (same stream, same initial weights), with a 95 % Student-t
 interval. *p* is of the paired t test after Holm's correction over the rows of its table; **separated** means p < 0.05,
 "outside its own interval only" that the interval excludes zero, as some rows of a long table do by chance. A positive
 difference in forgetting means that more is forgotten."""
+BOOTSTRAP = f"Rows of more than {MAX_SEEDS_T} seeds have a bootstrap interval instead, given by its ends."
 NAMES = ("scenario", "strategy", "model", "trainer")
 MEASURED = {  # what can be compared: a metric, and the matrix it is taken from
     "average accuracy": ("average_accuracy.gem2017", "accuracy"),
@@ -32,27 +33,65 @@ MEASURED = {  # what can be compared: a metric, and the matrix it is taken from
 }
 USUAL = ("average accuracy", "forgetting", "forward transfer, tasks told")
 Labels = tuple[str, ...]
+Runs = Mapping[int, Record]  # the finished runs of one entry by seed
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is compared: a metric, the matrix of a record that it is taken from, what to call it, and its unit."""
+
+    title: str
+    metric: str
+    matrix: str
+    unit: str = "fraction"
+
+    @classmethod
+    def named(cls, measured: str) -> Figure:
+        """One of ``MEASURED``."""
+        return cls(measured, *MEASURED[measured])
+
+    def values(self, runs: Runs, oracles: Oracles) -> dict[int, float]:
+        """The figure of each run by seed; NaN where a record lacks what it reads."""
+        made = metric(self.metric)
+        return {
+            seed: made(record.matrix(self.matrix), oracles.beside(record))
+            if self.matrix in record.result["matrices"]
+            else math.nan
+            for seed, record in runs.items()
+        }
+
+    def higher_is_better(self, runs: Runs) -> bool:
+        """The metric's direction; a mean of scores that are better when low is itself better when low."""
+        made = metric(self.metric)
+        there = next((r.matrix(self.matrix) for r in runs.values() if self.matrix in r.result["matrices"]), None)
+        scores = there is None or made.is_difference or there.higher_is_better
+        return made.higher_is_better if scores else not made.higher_is_better
 
 
 @dataclass(frozen=True)
 class Difference:
     """One choice minus another on one scenario, in the unit of the metric, over the seeds that both have.
 
-    ``where``: the labels that both share. ``measured``: one of ``MEASURED``. ``p``: of a paired t test, after Holm's
-    correction over the table.
+    ``where``: the labels that both share. ``measured``: the title of the figure. ``pair``: the comparison by itself;
+    ``p``: of its paired t test, after Holm's correction over the table.
     """
 
     where: Labels
     of: str
     against: str
     measured: str
-    estimate: Estimate
+    pair: Paired
     p: float
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean difference with its interval."""
+        return self.pair.difference
 
     @property
     def separated(self) -> bool:
         """Whether the data tell the two apart at 5 %, all comparisons of the table together."""
-        return self.p < 0.05
+        return self.p < ALPHA
 
 
 @dataclass(frozen=True)
@@ -101,25 +140,30 @@ class Comparison:
         oracles = Oracles.among(done)
         sides = [_grouped(done, pattern, shared) for pattern in (self.of, self.against)]
         found: list[Difference] = []
-        ps: list[float] = []
         for where in sorted(sides[0].keys() & sides[1].keys()):
             for of, first in sorted(sides[0][where].items()):
                 for against, second in sorted(sides[1][where].items()):
                     for measured in self.measured if of != against else ():
-                        gaps = _gaps(first, second, measured, oracles)
-                        found.append(Difference(where, of, against, measured, estimate(gaps), math.nan))
-                        ps.append(p_value(gaps))
-        return [replace(row, p=p) for row, p in zip(found, holm(ps), strict=True)]
+                        pair = _pair(first, second, Figure.named(measured), oracles)
+                        found.append(Difference(where, of, against, measured, pair, pair.p))
+        return _corrected(found)
 
 
-def _gaps(first: Mapping[int, Record], second: Mapping[int, Record], measured: str, oracles: Oracles) -> list[float]:
-    name, matrix = MEASURED[measured]
+def compare(names: tuple[str, str], first: Runs, second: Runs, figures: Sequence[Figure]) -> list[Difference]:
+    """One entry minus another on one scenario, over the seeds that both have; a difference for each figure."""
+    oracles = Oracles.among([*first.values(), *second.values()])
+    pairs = {figure.title: _pair(first, second, figure, oracles) for figure in figures}
+    return _corrected([Difference((), *names, title, pair, pair.p) for title, pair in pairs.items()])
 
-    def value(record: Record) -> float:
-        there = matrix in record.result["matrices"]
-        return metric(name)(record.matrix(matrix), oracles.beside(record)) if there else math.nan
 
-    return [value(first[seed]) - value(second[seed]) for seed in sorted(first.keys() & second.keys())]
+def _pair(first: Runs, second: Runs, figure: Figure, oracles: Oracles) -> Paired:
+    higher = figure.higher_is_better({**first, **second})
+    return paired(figure.values(first, oracles), figure.values(second, oracles), higher)
+
+
+def _corrected(rows: Sequence[Difference]) -> list[Difference]:
+    """The rows of one table with their p values after Holm's correction."""
+    return [replace(row, p=p) for row, p in zip(rows, holm([row.pair.p for row in rows]), strict=True)]
 
 
 def _grouped(
@@ -144,12 +188,13 @@ def _matches(label: str, pattern: str) -> bool:
 
 def to_markdown(purpose: str, comparisons: Sequence[Comparison], records: Sequence[Record]) -> str:
     """The page of a study's comparisons, in points of a percent, with a sentence on what is separated."""
-    lines = ["# Comparisons", "", " ".join(purpose.split()), "", READING, ""]
+    tables = [comparison.differences(records) for comparison in comparisons]
+    resampled = any(row.estimate.method == "bootstrap" for rows in tables for row in rows)
+    lines = ["# Comparisons", "", " ".join(purpose.split()), "", READING, *([BOOTSTRAP] if resampled else []), ""]
     asked = {m for comparison in comparisons for m in comparison.measured}
     lines += [f"- {m}: `{name}` of the matrix `{matrix}`" for m, (name, matrix) in MEASURED.items() if m in asked]
     lines.append("")
-    for comparison in comparisons:
-        rows = comparison.differences(records)
+    for comparison, rows in zip(comparisons, tables, strict=True):
         lines += [
             f"## {comparison.title}",
             "",
@@ -183,8 +228,11 @@ def _shown(where: Labels) -> list[str]:
 
 def _row(row: Difference) -> str:
     gap = row.estimate
-    shown = f"{_points(gap.mean, '+.1f')} ± {_points(gap.half_width, '.1f')}"
-    outside = abs(gap.mean) > gap.half_width
+    spread = f"± {_points(gap.half_width, '.1f')}"
+    if gap.method == "bootstrap":
+        spread = f"({_points(gap.low, '+.1f')} to {_points(gap.high, '+.1f')})"
+    shown = f"{_points(gap.mean, '+.1f')} {spread}"
+    outside = not gap.low <= 0 <= gap.high and not math.isnan(gap.low)
     verdict = "**separated**" if row.separated else "outside its own interval only" if outside else "not separated"
     where = ", ".join(_shown(row.where))
     pair = f"{row.of} − {row.against}"

@@ -11,7 +11,7 @@ from clbench.statistics.aggregates import (
     probability_of_improvement,
     stratified_interval,
 )
-from clbench.statistics.means import ALPHA, INTERVALS, LEVEL, MIN_SEEDS, Estimate, estimate
+from clbench.statistics.means import ALPHA, INTERVALS, LEVEL, MAX_SEEDS_T, MIN_SEEDS, Estimate, estimate
 from clbench.statistics.paired import Paired, differences, holm, least_p, p_value, paired, sign_flip_p
 from clbench.statistics.ranking import Ranking, least_streams, nemenyi_critical_difference, rank_methods, too_few
 from clbench.statistics.ties import Ties, in_words, tie_groups
@@ -20,6 +20,7 @@ __all__ = [
     "ALPHA",
     "INTERVALS",
     "LEVEL",
+    "MAX_SEEDS_T",
     "MIN_SEEDS",
     "Estimate",
     "Paired",

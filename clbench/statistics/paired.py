@@ -18,12 +18,17 @@ MAX_SEEDS_EXACT = 16  # 65,536 ways to flip signs; above, the t test says as muc
 class Paired:
     """What the seeds that both have say of a first method minus a second one, in the unit of the values.
 
+    ``first``, ``second``: their values by ``seeds``. ``positive``: share of seeds with a positive difference.
     ``better``: share of seeds on which the first is better, a tie counting one half, with its exact interval
     ``better_low`` to ``better_high`` (NaN with fewer than 3 seeds). ``improvement``: probability that a run of the
     first is better than any run of the second. ``p``: of the paired t test; ``sign_flip_p``: of the exact test, NaN
     above 16 seeds, and ``least_p`` the smallest it can be with so many seeds.
     """
 
+    seeds: tuple[int, ...]
+    higher_is_better: bool
+    first: tuple[float, ...]
+    second: tuple[float, ...]
     difference: Estimate
     positive: float
     better: float
@@ -42,18 +47,22 @@ def paired(first: Mapping[int, float], second: Mapping[int, float], higher_is_be
     >>> round(pair.difference.mean, 3), pair.difference.n, pair.better, pair.sign_flip_p, pair.least_p
     (0.2, 3, 1.0, 0.25, 0.25)
     """
-    shared = sorted(first.keys() & second.keys())
+    seeds = tuple(sorted(first.keys() & second.keys()))
+    one, other = (tuple(values[seed] for seed in seeds) for values in (first, second))
     gaps = differences(first, second)
     better, low, high = _better([gap if higher_is_better else -gap for gap in gaps])
-    x, y = (np.array([[values[seed]] for seed in shared]) for values in (first, second))
-    improvement = probability_of_improvement(x, y) if higher_is_better else probability_of_improvement(y, x)
+    x, y = (np.array(values).reshape(-1, 1) for values in (one, other))  # (runs, one stream)
     return Paired(
+        seeds=seeds,
+        higher_is_better=higher_is_better,
+        first=one,
+        second=other,
         difference=estimate(gaps),
-        positive=_share(gaps),
+        positive=math.nan if math.isnan(better) else sum(gap > ALIKE for gap in gaps) / len(gaps),
         better=better,
         better_low=low,
         better_high=high,
-        improvement=improvement,
+        improvement=probability_of_improvement(x, y) if higher_is_better else probability_of_improvement(y, x),
         p=p_value(gaps),
         sign_flip_p=sign_flip_p(gaps),
         least_p=least_p(len(gaps)),
@@ -63,10 +72,6 @@ def paired(first: Mapping[int, float], second: Mapping[int, float], higher_is_be
 def differences(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
     """First minus second for each seed that both have, by seed."""
     return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
-
-
-def _share(gaps: Sequence[float]) -> float:
-    return math.nan if not gaps or math.isnan(math.fsum(gaps)) else sum(gap > ALIKE for gap in gaps) / len(gaps)
 
 
 def _better(gaps: Sequence[float]) -> tuple[float, float, float]:
