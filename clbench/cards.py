@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from clbench.data.files import ImageFiles
 from clbench.data.rows import ArrayRows, CropFlip, FileRows, ImageRows, ResizedCrop
 from clbench.errors import BadInput, DataMissing, unknown
 from clbench.generators import Plan, plan_tasks, split_rows, subset_rows
+from clbench.identity import stream_fingerprint
 from clbench.seeds import Seeds
 from clbench.stream import PROTOCOLS, Augment, ProtocolName, Split, StreamSpec, Task, TaskStream
 
@@ -120,10 +120,7 @@ class Scenario:
                     _hash_plan(source, plan, mean, std),
                 )
             )
-        parts = [self.protocol, *(t.fingerprint for t in tasks)]
-        if self.augment:
-            parts.append(json.dumps(dict(self.augment), sort_keys=True))
-        whole = hashlib.sha256("".join(parts).encode()).hexdigest()
+        whole = stream_fingerprint(self.protocol, (t.fingerprint for t in tasks), self.augment)
         known = self.label_space == "known"
         spec = StreamSpec(
             self.protocol,
@@ -133,7 +130,7 @@ class Scenario:
             source.modality,
             source.class_names if known else None,
         )
-        return TaskStream(spec, tuple(tasks), whole[:32], _augmentation(self.augment) if self.augment else None)
+        return TaskStream(spec, tuple(tasks), whole, _augmentation(self.augment) if self.augment else None)
 
     def _normalisation(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         given = self.normalise or {"mean": [0.0], "std": [1.0]}

@@ -46,14 +46,15 @@ def register_cards() -> None:
 
     store = ConfigStore.instance()
     for name, card in cards().items():
-        store.store(group="scenario", name=name, node=_complete(card))
+        store.store(group="scenario", name=name, node=complete(card))
 
 
-def _complete(card: dict[str, Any]) -> dict[str, Any]:
+def complete(card: dict[str, Any]) -> dict[str, Any]:
     """A card with every optional field present, so that each can be overridden without a ``+``."""
     optional = ("increments", "domain_order", "max_degrees", "subset", "normalise", "augment")
     return {
         **dict.fromkeys(optional),
+        "evaluator": "classification",
         "class_order": "seed",
         "test_fraction": 0.25,
         "label_space": "known",

@@ -17,6 +17,7 @@ from clbench.backbones import Backbone, make_backbone
 from clbench.cards import Scenario
 from clbench.compose import GROUPS, Composed, split_override
 from clbench.errors import BadInput, ClbenchError
+from clbench.identity import decisive
 from clbench.loop import Extras
 from clbench.models import Model
 from clbench.places import config as configuration
@@ -26,9 +27,6 @@ from clbench.record import Record
 from clbench.seeds import Seeds
 from clbench.strategy import Strategy, Trainer
 from clbench.stream import StreamSpec
-
-# Fields of a card that have no effect on a result.
-PROSE = frozenset({"summary", "licence", "citation", "notes", "fingerprint", "backbone", "reported", "obtain"})
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Experiment:
         card = dataclasses.asdict(self.scenario)
         backbone = {"backbone": self.backbone.key()} if self.backbone else {}
         return backbone | {
-            "scenario": {k: v for k, v in card.items() if k not in PROSE},
+            "scenario": decisive(card),
             "strategy": {
                 "target": import_path(type(self.strategy)),
                 "parameters": self.strategy.hyperparameters(),

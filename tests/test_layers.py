@@ -20,6 +20,8 @@ LAYERS = [
     ["errors", "seeds", "statistics", "statistics.*", "torchvision_schemas"],
     ["matrix", "state", "places", "plugins"],
     ["metrics", "metrics.*", "compose"],
+    ["identity"],
+    ["invariants", "invariants.*"],
     ["data", "data.*"],
     ["generators"],
     ["split"],

@@ -1,0 +1,41 @@
+"""What decides a result, as plain data: the part of a card that does, and the fingerprint of a stream."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from clbench.compose import complete
+from clbench.places import config, names
+
+# Fields of a card that have no effect on a result.
+PROSE = frozenset({"summary", "licence", "citation", "notes", "fingerprint", "backbone", "reported", "obtain"})
+
+
+def decisive(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a card that a result depends on."""
+    return {name: value for name, value in card.items() if name not in PROSE}
+
+
+@cache
+def shipped_card(name: str) -> dict[str, Any] | None:
+    """The card that clbench ships under this name, every optional field present; None where it ships none."""
+    return complete(config("scenario", name)) if name in names("scenario") else None
+
+
+@cache
+def shipped_target(group: str, name: str) -> str | None:
+    """The class, ``package.module.Class``, of a configuration that clbench ships; None where it ships none."""
+    target = config(group, name).get("_target_") if name in names(group) else None
+    return str(target) if target else None
+
+
+def stream_fingerprint(protocol: str, tasks: Iterable[str], augment: Mapping[str, Any] | None) -> str:
+    """The fingerprint of a stream: its protocol, those of its tasks, and its augmentation; 32 hexadecimal digits."""
+    parts = [protocol, *tasks]
+    if augment:
+        parts.append(json.dumps(dict(augment), sort_keys=True))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:32]

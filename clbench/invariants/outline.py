@@ -1,0 +1,94 @@
+"""What a record says of its run: the kinds of its parts, identity, labels and card."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from clbench.identity import decisive, shipped_card, shipped_target
+
+Data = Mapping[str, Any]
+LABELS = ("scenario", "strategy", "model", "trainer")
+SEEDS = frozenset({"order", "split", "init", "shuffle", "augment", "strategy"})
+TEXT = (str, type(None))
+KINDS: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
+    **dict.fromkeys(("identity", "names", "card", "result", "environment", "curves"), dict),
+    "costs": list,
+    "reference": bool,
+    "command": TEXT,
+    "reason": TEXT,
+}
+
+
+def whole(value: Any, least: int = 0) -> bool:
+    """Whether it is a whole number, from ``least`` on."""
+    return type(value) is int and bool(value >= least)
+
+
+def number(value: Any) -> bool:
+    """Whether it is a finite number."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def outline(data: Data) -> Iterator[str]:
+    """Every part is of its kind."""
+    for name, kind in KINDS.items():
+        if not isinstance(data[name], kind):
+            yield f"its {name} is no {'text' if isinstance(kind, tuple) else kind.__name__}; got {data[name]!r:.60}"
+    if not whole(data["seed"]):
+        yield f"its seed must be a whole number from 0 on; got {data['seed']!r:.60}"
+    if data["status"] not in ("ok", "failed", "skipped"):
+        yield f"unknown status {data['status']!r:.60}"
+
+
+def identity(data: Data) -> Iterator[str]:
+    """All that decides the result is there, and the seed is one of its seeds."""
+    own = data["identity"]
+    if missing := [part for part in ("scenario", "strategy", "model", "seeds", "execution") if part not in own]:
+        yield f"its identity lacks: {', '.join(missing)}"
+    for part in ("strategy", "model"):
+        wanted = {"target": str, "parameters": dict, "code": str}
+        if not all(isinstance(own[part][name], kind) for name, kind in wanted.items()):
+            yield f"its identity does not say target, parameters and code of the {part}"
+    seeds = own["seeds"]
+    if not isinstance(seeds, dict) or not set(seeds) >= SEEDS or not all(map(whole, seeds.values())):
+        yield f"its identity does not say its seeds ({', '.join(sorted(SEEDS))}); got {seeds!r:.60}"
+    if data["seed"] not in seeds.values():
+        yield f"it is labelled seed {data['seed']}, but its identity has {sorted(set(seeds.values()))}"
+
+
+def labels(data: Data) -> Iterator[str]:
+    """No label is a path that points elsewhere, or the name of something else that clbench ships."""
+    for group in LABELS:
+        label = data["names"].get(group)
+        base = label.partition("[")[0] if isinstance(label, str) and label.isprintable() else ""
+        if not base or re.search(r"[/\\]|^\.", base):
+            yield f"its {group} is labelled {label!r:.60}, which is no name: missing, or a path that points elsewhere"
+        shipped = shipped_target(group, base.partition(" on ")[0]) if group in ("strategy", "model") else None
+        if shipped and shipped != (target := data["identity"][group]["target"]):
+            yield f"it is labelled {group} '{base}', which is {shipped}; but its {group} is {target}"
+
+
+def card(data: Data) -> Iterator[str]:
+    """The card is that of the identity, and of a shipped name the shipped one."""
+    own, label = data["identity"]["scenario"], data["names"]["scenario"]
+    if fields := _differing(decisive(data["card"]), own):
+        yield f"its card is not the one of its identity; they differ in: {fields}"
+    shipped = shipped_card(label)
+    if shipped and (fields := _differing(decisive(shipped), own)):
+        yield f"its card differs from the '{label}' that clbench ships, in: {fields}"
+
+
+def _differing(one: Data, other: Data) -> str:
+    """Names of the fields that differ; one that is not there has no value (older records have fewer fields)."""
+    return ", ".join(sorted(k for k in {*one, *other} if one.get(k) != other.get(k)))
+
+
+def empty(data: Data) -> Iterator[str]:
+    """A run that did not end has a reason, and no result."""
+    if full := [name for name in ("result", "costs", "curves") if data[name]]:
+        yield f"its status is {data['status']}, and yet it holds: {', '.join(full)}"
+    if not data["reason"]:
+        yield f"its status is {data['status']}, but it gives no reason"
