@@ -1,22 +1,24 @@
-"""Clauses on metrics: described, right, pure, honest about missing cells, within bounds, pointing the right way."""
+"""Clauses on metrics: described, right, pure, honest about what is missing, within bounds, pointing the right way."""
 
 from __future__ import annotations
 
+import copy
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from clbench.checks.clause import NotApplicable, expect
+from clbench.checks.metric_examples import INDICES, LOWER, Example, example, examples
 from clbench.matrix import ScoreMatrix
-from clbench.metrics import Metric
+from clbench.metrics import METRICS, READS, Metric
 
-Vector = Mapping[
-    str, Any
-]  # matrix, expected {metric id: value}, and at need id, reference, tolerance, higher_is_better
+Vector = Mapping[str, Any]
+"""What a metric must give: ``matrix`` (or none), ``expected`` {metric id: value or None for NaN}, and at need ``id``,
+``reference`` (a matrix), ``inputs`` by the names of READS, ``tolerance``, ``higher_is_better``."""
 VECTORS: tuple[Vector, ...] = (  # worked by hand; every difference is a multiple of 1/8
     {
         "id": "three tasks",
@@ -68,126 +70,142 @@ class MetricCase:
 
 
 def metric_is_described(case: MetricCase) -> None:
-    """A metric has an id 'quantity.definition', a title, a formula, a source, a direction and bounds."""
+    """A metric has an id 'quantity.definition', a title, a formula, a source, a unit, a direction and bounds."""
     m = case.metric
-    named = re.fullmatch(r"[a-z0-9_]+\.[A-Za-z0-9_]+", m.id) is not None
-    expect(named, "an id like forgetting.rwalk2018", repr(m.id), "name the quantity and whose definition it is")
-    for field in ("title", "formula", "source"):
+    named = re.fullmatch(r"(lib\.)?[a-z0-9_]+(\.[A-Za-z0-9_]+)?(\[[^\[\]]+\])?", m.id) is not None
+    alone = "." in m.id or not any(id.startswith(f"{m.id}.") for id in METRICS)
+    advice = "name the quantity and whose definition it is"
+    expect(named and alone, "an id like forgetting.rwalk2018", repr(m.id), advice)
+    for field in ("title", "formula", "source", "unit"):
         text = str(getattr(m, field) or "").strip()
         expect(bool(text), f"a {field}", "none", "say what the number is and where it comes from")
     expect(isinstance(m.higher_is_better, bool), "a direction", repr(m.higher_is_better), "set higher_is_better")
     low, high = m.bounds
     expect(low < high, "bounds (low, high)", m.bounds, "give the range for scores in [0, 1]")
+    foreign = sorted({*m.reads, *m.optional} - READS.keys())
+    expect(not foreign, "inputs from the table clbench.metrics.READS", ", ".join(foreign), "no run gives others")
 
 
 def metric_agrees_with_the_vectors(case: MetricCase) -> None:
-    """The metric gives the numbers known for published and hand-worked matrices."""
+    """The metric gives the numbers known for published and hand-worked inputs."""
     known = [v for v in case.vectors if case.metric.id in v["expected"]]
     if not known:
         raise NotApplicable(f"no vectors hold '{case.metric.id}'; give check(metric, vectors=[...]) some of your own")
     for vector in known:
         wanted = vector["expected"][case.metric.id]
-        got = case.metric(_matrix(vector["matrix"], vector), _references(case.metric, vector))
+        got = value_of(case.metric, vector)
         near = math.isnan(got) if wanted is None else abs(got - wanted) <= float(vector.get("tolerance", 1e-9))
         expect(near, f"{wanted} for vector '{vector['id']}'", got, "follow the formula of the id, or take a new id")
 
 
 def metric_leaves_its_input_alone(case: MetricCase) -> None:
-    """Computing a metric does not change the scores, and the same scores give the same number."""
-    for matrix, other in _examples(case.metric):
-        values = matrix.values.copy()
-        inputs = {"R": values, "A": other.values.copy() if other is not None else None}
+    """Computing a metric does not change its inputs, and the same inputs give the same number."""
+    for given in examples(case.metric):
+        inputs = dict(given.inputs) | {"R": _writable(given.matrix), "A": _writable(given.other)}
+        before = copy.deepcopy(inputs)
         case.metric.of(**inputs)
-        expect(np.array_equal(values, matrix.values), "the scores as they were", "changed ones", "work on a copy")
-        once, again = (case.metric(matrix, _named(case.metric, other)) for _ in range(2))
-        expect(_same(once, again), f"{once} again", again, "let a metric be a pure function of the matrix")
+        expect(_equal(inputs, before), "the inputs as they were", "changed ones", "work on a copy")
+        once, again = given.of(case.metric), given.of(case.metric)
+        expect(_same(once, again), f"{once} again", again, "let a metric be a pure function of what it reads")
 
 
 def missing_cells_give_nan(case: MetricCase) -> None:
-    """A cell that is missing makes the metric NaN or, where it is not read, changes nothing; never another number."""
-    for matrix, other in _examples(case.metric):
-        whole = case.metric(matrix, _named(case.metric, other))
-        for cell in np.ndindex(*matrix.values.shape):
-            values = matrix.values.copy()
-            values[cell] = np.nan
-            got = case.metric(ScoreMatrix(values), _named(case.metric, other))
+    """What is missing makes the metric NaN or, where it is not read, changes nothing; never another number."""
+    for given in examples(case.metric, draws=3):
+        whole = given.of(case.metric)
+        for cell, lacking in given.without():
+            got = lacking.of(case.metric)
             fine = math.isnan(got) or _same(got, whole)
-            expect(fine, f"NaN or {whole} without cell {cell}", got, "no nan-mean and no other cell instead")
+            expect(fine, f"NaN or {whole} without {cell}", got, "no nan-mean and no other cell instead")
+    got = Example(None, None, {}).of(case.metric)
+    expect(math.isnan(got), "NaN without anything", got, "a missing input is not zero")
     if case.metric.reference:
-        got = case.metric(matrix, {})
+        got = replace(given, other=None).of(case.metric)
         expect(math.isnan(got), "NaN without the reference's matrix", got, "a missing reference is not zero")
 
 
 def one_task_gives_nan_or_a_score(case: MetricCase) -> None:
     """With a single task a difference over pairs of tasks is NaN, and nothing raises."""
-    matrix = ScoreMatrix(np.array([[0.25], [0.75]]))
-    got = case.metric(matrix, _named(case.metric, ScoreMatrix(np.array([[0.25], [1.0]]))))
-    pairwise = case.metric.is_difference and case.metric.reference is None
-    wanted = "NaN" if pairwise else "a number"
-    expect(math.isnan(got) == pairwise, f"{wanted} for one task", got, "there are no pairs of tasks to compare")
+    got = example(case.metric, 1, np.random.default_rng(0), extreme=False).of(case.metric)
+    if case.metric.is_difference and case.metric.reads == ("R",):
+        expect(math.isnan(got), "NaN for one task", got, "there are no pairs of tasks to compare")
+    expect(
+        _within(case.metric, got), f"NaN or a value in {case.metric.bounds} for one task", got, "correct the formula"
+    )
 
 
 def metric_stays_within_bounds(case: MetricCase) -> None:
     """For scores in [0, 1] the metric stays within its bounds."""
-    low, high = case.metric.bounds
-    for matrix, other in _examples(case.metric, extremes=True):
-        got = case.metric(matrix, _named(case.metric, other))
-        fine = math.isnan(got) or low - 1e-12 <= got <= high + 1e-12
-        expect(fine, f"a value in [{low}, {high}]", got, "correct the bounds or the formula")
+    for extreme in (False, True):
+        for given in examples(case.metric, extreme=extreme):
+            got = given.of(case.metric)
+            expect(_within(case.metric, got), f"a value in {case.metric.bounds}", got, "correct the bounds or formula")
 
 
 def metric_points_the_right_way(case: MetricCase) -> None:
     """Better scores after the last task never make the metric worse, whether high or low scores are the better ones."""
-    for matrix, other in _examples(case.metric):
+    m = case.metric
+    if "R" not in m.reads:
+        raise NotApplicable("it reads no score matrix, so nothing is known of what is better")
+    for given in examples(m):
         for higher in (True, False):
-            gain = 0.125 if higher else -0.125
-            plain = case.metric(_oriented(matrix, higher), _named(case.metric, other, higher))
+            plain = given.oriented(higher)
+            before = plain.of(m)
             upward = (
-                case.metric.higher_is_better
-                if higher or case.metric.is_difference
-                else not case.metric.higher_is_better
+                m.higher_is_better if m.is_difference or higher == (m.matrix not in LOWER) else not m.higher_is_better
             )
-            for column in range(matrix.n_tasks):
-                values = matrix.values.copy()
-                values[-1, column] = np.clip(values[-1, column] + gain, 0, 1)
-                better = case.metric(_oriented(ScoreMatrix(values), higher), _named(case.metric, other, higher))
-                worse = better < plain - 1e-12 if upward else better > plain + 1e-12
-                way = "rise or stay" if upward else "fall or stay"
-                expect(
-                    not worse,
-                    f"{plain} to {way} with a better last row",
-                    better,
-                    "correct higher_is_better or the formula",
-                )
+            for column in range(given.matrix.n_tasks):
+                after = _improved(plain, column).of(m)
+                worse = after < before - 1e-12 if upward else after > before + 1e-12
+                way = f"{before} to {'rise' if upward else 'fall'} or stay with a better last row"
+                expect(not worse, way, after, "correct higher_is_better or the formula")
 
 
-def _examples(metric: Metric, extremes: bool = False) -> Iterator[tuple[ScoreMatrix, ScoreMatrix | None]]:
-    generator = np.random.default_rng(0)
-    for n_tasks in (2, 3, 5):
-        for _ in range(20):
-            values, other = generator.random((2, n_tasks + 1, n_tasks))
-            if extremes:
-                values, other = values.round(), other.round()
-            yield ScoreMatrix(values), ScoreMatrix(other) if metric.reference else None
+def value_of(metric: Metric, vector: Vector) -> float:
+    """What the metric gives for a vector; a matrix may have other rows than one a task, where tasks are revisited."""
+    inputs = {name: v if name in INDICES else _plain(v) for name, v in vector.get("inputs", {}).items()}
+    values, reference = (_plain(vector.get(name)) for name in ("matrix", "reference"))
+    if values is not None and len(values) != len(values[0]) + 1:
+        return metric.of(R=values, **inputs)
+    other = {} if metric.reference is None or reference is None else {metric.reference: _matrix(reference, vector)}
+    return metric(None if values is None else _matrix(values, vector), other, **inputs)
+
+
+def _plain(value: Any) -> Any:
+    """A list of numbers as an array; lists of lists of different lengths and mappings as they are."""
+    try:
+        return np.array(value, dtype=np.float64) if isinstance(value, list) else value
+    except ValueError:
+        return [_plain(part) for part in value]
 
 
 def _matrix(values: Any, vector: Vector) -> ScoreMatrix:
-    cells = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=np.float64)
     bounds = (-math.inf, math.inf)  # vectors hold perplexities and percent too
-    return ScoreMatrix(cells, higher_is_better=bool(vector.get("higher_is_better", True)), bounds=bounds)
+    return ScoreMatrix(values, higher_is_better=bool(vector.get("higher_is_better", True)), bounds=bounds)
 
 
-def _oriented(matrix: ScoreMatrix, higher: bool) -> ScoreMatrix:
-    return ScoreMatrix(matrix.values, higher_is_better=higher)
+def _improved(given: Example, column: int) -> Example:
+    assert given.matrix is not None
+    values, gain = given.matrix.values.copy(), 0.125 if given.matrix.higher_is_better else -0.125
+    values[-1, column] = np.clip(values[-1, column] + gain, *given.matrix.bounds)
+    return replace(given, matrix=replace(given.matrix, values=values))
 
 
-def _references(metric: Metric, vector: Vector) -> dict[str, ScoreMatrix]:
-    given = vector.get("reference")
-    return {metric.reference: _matrix(given, vector)} if metric.reference and given is not None else {}
+def _within(metric: Metric, value: float) -> bool:
+    low, high = metric.bounds
+    return math.isnan(value) or low - 1e-12 <= value <= high + 1e-12
 
 
-def _named(metric: Metric, other: ScoreMatrix | None, higher: bool = True) -> dict[str, ScoreMatrix]:
-    return {metric.reference: _oriented(other, higher)} if metric.reference and other is not None else {}
+def _writable(matrix: ScoreMatrix | None) -> Any:
+    return None if matrix is None else matrix.values.copy()
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return a is b or bool(np.array_equal(a, b))
 
 
 def _same(a: float, b: float) -> bool:

@@ -229,7 +229,8 @@ def sample_efficiency(blocks: Curves, expert_blocks: Sequence[Curves], train_ord
         if steps == 0 or (runs and not reached):
             continue
         falls = np.dot(np.arange(x.size) - (x.size - 1) / 2, x) < 0
-        values[task] = mean([0.0 if falls or top < 0.2 * t else top / t * s / steps for t, s in reached])
+        ratios = [0.0 if top < 0.2 * t else top / t * s / steps for t, s in reached]
+        values[task] = mean([0.0 * t if falls else ratio for (t, _), ratio in zip(reached, ratios, strict=True)])
     return values
 
 
