@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 export OMP_NUM_THREADS = 1
 
-.PHONY: leaderboard test slow lint benchmark wheel clean
+.PHONY: leaderboard test slow lint benchmark browser wheel clean
 
 leaderboard: $(VENV)/ready
 	$(BIN)/clbench study leaderboard --fresh --jobs $(JOBS)
 
-test: $(VENV)/ready lint
+test: $(VENV)/ready browser lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
 
 slow: $(VENV)/ready
@@ -23,6 +23,14 @@ lint: $(VENV)/ready
 
 benchmark: $(VENV)/ready
 	$(BIN)/python benchmarks/speed.py
+
+# The report's page is tested in headless Chromium; Debian's packages bring it where it is missing.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing chromium and chromium-driver" && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null; } || { \
+	  echo "The tests of the page need chromium and chromedriver on the PATH. On Debian or Ubuntu, as root:" >&2; \
+	  echo "  apt-get install chromium chromium-driver" >&2; exit 1; }
 
 wheel: $(VENV)/ready
 	$(BIN)/python -m build --wheel
