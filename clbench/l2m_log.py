@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from clbench.errors import RecordError
+from clbench.measured import learning_blocks
 from clbench.record import Record
 from clbench.store import safe_name
 
@@ -106,15 +107,6 @@ def root(record: Record, out: Path) -> Path:
     """The ``L2DATA`` folder of a record: shared by the runs and experts of the same tasks, model and trainer."""
     names = record.names
     return out / safe_name(names["scenario"]) / safe_name(f"{names['model']}-{names['trainer']}") / f"seed{record.seed}"
-
-
-def learning_blocks(record: Record) -> list[list[float]]:
-    """For each task its accuracy at each probe while it was trained; empty without in-training curves."""
-    curves = record.curves
-    if not curves:
-        return []
-    own = [[n for n, trained in enumerate(curves["task"]) if trained == task] for task in range(1, _n(record) + 1)]
-    return [[curves["accuracy"][k][n] for n in when] for k, when in enumerate(own)]
 
 
 def blocks(record: Record) -> Iterator[Block]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,33 +29,18 @@ from clbench.metrics.l2m_terms import (
     saturation,
     smooth,
 )
+from tests.vectors import PAGE, Vector, worded
 
 Array = NDArray[np.float64]
-Vector = dict[str, Any]
-VECTORS: dict[str, Vector] = {
-    v["id"]: v for v in json.loads((Path(__file__).parent / "data" / "l2m_vectors.json").read_text())
-}
+VECTORS: dict[str, Vector] = {v["id"]: v for v in PAGE if v["id"].startswith("l2m.")}
 COMPUTED = [id for id, v in VECTORS.items() if v["matrix"] and v["computed"] and "two_task" not in id]
 STEADY = [np.linspace(0.1, 0.9, 30), np.linspace(0.2, 0.8, 30)]
 
 
-def lines(specs: list[list[float]]) -> list[Array]:
-    """Curves given as [start, stop, count], and at need [..., level, count] for a level end."""
-    return [
-        np.concatenate([np.linspace(a, b, int(n)), *(np.full(int(rest[1]), rest[0]) for _ in rest[:1])])
-        for a, b, n, *rest in specs
-    ]
-
-
 def inputs(vector: Vector) -> dict[str, Any]:
-    given = vector.get("inputs", {})
-    experts = lines(given.get("ste_curves_linspace_then_constant", []))
-    return {
-        "R": np.array(vector["matrix"], dtype=float),
-        "train_order": vector.get("train_order"),
-        "blocks": lines(given["lb_curves_linspace"]) if "lb_curves_linspace" in given else None,
-        "expert_blocks": [[x] for x in experts] or None,
-    }
+    given = worded(vector)["inputs"]
+    names = ("train_order", "blocks", "expert_blocks")
+    return {"R": np.array(vector["matrix"], dtype=float), **{name: given.get(name) for name in names}}
 
 
 def first(pairs: ByPair) -> dict[str, float]:

@@ -31,6 +31,7 @@ from clbench.record import Record
 from tests.command import call, quick, records, refused
 from tests.toy_records import store, toy_matrix, toy_record
 
+pytestmark = pytest.mark.xdist_group("l2metrics")  # the runs are made, and l2metrics is started, once
 ORACLE = Path(sys.prefix) / "oracle"  # where the Makefile puts l2metrics
 EXACT = 1e-9
 PRINTED = {  # by l2metrics of a lifetime, and our metric
@@ -198,7 +199,7 @@ def test_runs_that_are_no_lifetime_are_refused_or_named_and_left_out(tmp_path: P
     store(tmp_path / "bad", *bad)
     refused(
         call("export", "l2m", "bad", "--out", "logs", cwd=tmp_path),
-        *("nothing to export", "several tasks in one block", "probe_every=N", "it diverged", "lacks 1 cells, R[2,1]"),
+        *("nothing to export", "several tasks in one block", "probe_every=N", "it diverged", "R[2, 1] is missing"),
     )
     assert not (tmp_path / "logs").exists()
     store(tmp_path / "bad", toy_record("naive"))

@@ -38,10 +38,10 @@ LAYERS = [
     ["costs", "avalanche", "probing"],
     ["loop"],
     ["record"],
-    ["store", "oracles", "columns"],
+    ["store", "oracles", "columns", "measured"],
     ["experiment"],
     ["session"],
-    ["leaderboard", "comparison", "l2m_log"],
+    ["leaderboard", "comparison", "l2m_log", "trackers", "trackers.*"],
     ["report", "report.*"],
     ["checks", "checks.*"],
     ["cli", "cli.*", "__main__"],
@@ -197,6 +197,9 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
         ("efficientnet_lite_pytorch", {"backbones.efficientnet_lite"}),
         ("timm", {"backbones.timm_model", "checks.small_backbone"}),
         ("transformers", {"backbones.text_encoder"}),
+        ("tensorboard", {"trackers.tensorboard"}),
+        ("mlflow", {"trackers.mlflow"}),
+        ("wandb", {"trackers.wandb"}),
     ],
 )
 def test_an_integration_lives_in_its_own_file_and_is_imported_late(library: str, allowed: set[str]) -> None:

@@ -27,6 +27,7 @@ Run one strategy on one scenario, or a sweep of them with -m; every key of conf/
   --config-dir FOLDER  add your own strategy/, backbone/, model/, trainer/, scenario/ configurations
   --cfg job            print the resolved configuration and stop
   records=FOLDER       where records go (default: records)
+  tracker=NAME         hand the record to tensorboard, mlflow or wandb too, in tracker_dir=FOLDER (default: tracked)
   data_dir=FOLDER      where image folders and zips are (default: $CLBENCH_DATA)
 
 Names: clbench list scenarios | strategies | models | backbones
@@ -79,6 +80,14 @@ def _dispatch(args: argparse.Namespace) -> int:
         from clbench.cli.exporting import export_l2m
 
         return export_l2m(Path(args.records), Path(args.out))
+    if args.command == "compare":
+        from clbench.cli.comparing import compare_runs
+
+        return compare_runs(Path(args.first), Path(args.second), args.metric, args.matrix, as_json=args.json)
+    if args.command == "track":
+        from clbench.cli.tracking import track_records
+
+        return track_records(Path(args.records), args.to, Path(args.out))
     if args.command == "check":
         from clbench.cli.checking import run_checks
 
@@ -110,13 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--dry-run", action="store_true", help="print the plan and the time estimate only")
     listing = commands.add_parser("list", help="what there is")
     listing.add_argument("kind", choices=KINDS)
-    report = commands.add_parser("report", help="records folder -> leaderboard.md, .json, .html")
-    report.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")
-    report.add_argument("--out", help="where the files go (default: the records folder)")
-    export = commands.add_parser("export", help="records folder -> logs that another tool reads")
-    export.add_argument("format", choices=("l2m",), help="l2m: lifetimes as l2logger writes and l2metrics reads them")
-    export.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")
-    export.add_argument("--out", required=True, metavar="FOLDER", help="where the logs go")
+    _commands_on_records(commands)
     check = commands.add_parser("check", help="hold a strategy, scenario or metric against the contract")
     check.add_argument("target", help="my_pkg.mine:Mine")
     targets = commands.add_parser("targets", help="store the sentence embeddings of a card's class names")
@@ -130,3 +133,23 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--older-than", type=float, default=30.0, metavar="DAYS", help="prune: not used for so long")
     cache.add_argument("--all", action="store_true", help="prune: everything")
     return parser
+
+
+def _commands_on_records(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser("report", help="records folder -> leaderboard.md, .json, .html")
+    report.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")
+    report.add_argument("--out", help="where the files go (default: the records folder)")
+    export = commands.add_parser("export", help="records folder -> logs that another tool reads")
+    export.add_argument("format", choices=("l2m",), help="l2m: lifetimes as l2logger writes and l2metrics reads them")
+    export.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")
+    export.add_argument("--out", required=True, metavar="FOLDER", help="where the logs go")
+    compare = commands.add_parser("compare", help="two entries, seed by seed: difference, interval, probability")
+    compare.add_argument("first", metavar="RUN_A", help="folder of a record, or of all records of one entry")
+    compare.add_argument("second", metavar="RUN_B", help="the same of another entry on the same scenario")
+    compare.add_argument("--metric", metavar="ID", help="see: clbench list metrics (default: four usual ones)")
+    compare.add_argument("--matrix", metavar="NAME", help="of the records, e.g. task_masked_accuracy")
+    compare.add_argument("--json", action="store_true", help="for a program")
+    track = commands.add_parser("track", help="records folder -> TensorBoard, MLflow or Weights & Biases (extras)")
+    track.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")
+    track.add_argument("--to", required=True, metavar="TRACKER", help="tensorboard, mlflow or wandb")
+    track.add_argument("--out", required=True, metavar="FOLDER", help="where the tracker keeps its files")

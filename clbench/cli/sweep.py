@@ -82,7 +82,11 @@ def _do(composed: Composed, many: bool) -> int:
     from clbench.experiment import experiment
     from clbench.session import execute
     from clbench.store import Store
+    from clbench.trackers import check_tracker, track
 
+    tracker = composed.config["tracker"]
+    if tracker is not None:
+        check_tracker(tracker)
     exp = experiment(composed)
     store = Store(Path(composed.config["records"]))
     with Display(f"{exp.names['scenario']} {exp.names['strategy']} seed {exp.seed}") as display:
@@ -90,6 +94,9 @@ def _do(composed: Composed, many: bool) -> int:
     if outcome.record.status == "skipped" and not many:
         raise UnsupportedProtocol(outcome.record.reason)
     show_record(outcome.record, outcome.folder, outcome.done_already)
+    if tracker is not None:
+        shown = track(tracker, [outcome.record], Path(composed.config["tracker_dir"]))
+        sys.stdout.write(f"tracked: {shown}\n")
     return 1 if outcome.record.status == "failed" else 0
 
 

@@ -1,0 +1,72 @@
+"""What a record holds of what metrics read, under the names of ``clbench.metrics.READS``; and a metric of a record."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from clbench.metrics import Metric, References
+from clbench.record import Record
+
+_OF_TASKS = {"test_sizes": "n_test", "train_samples": "n_train"}
+_OF_COUNTS = {
+    "samples_seen": "samples",
+    "optimiser_steps": "steps",
+    **{name: name for name in ("parameters", "stored_samples", "state_bytes")},
+}
+_OF_COSTS = {name: name for name in ("train_flops", "train_seconds", "energy_joules", "peak_memory_bytes")}
+
+
+def value(metric: Metric, record: Record, references: References | None = None, expert: Record | None = None) -> float:
+    """A metric of a record; NaN where it reads what the record, its references or its expert lack.
+
+    ``expert``: the record of the reference strategy ``independent`` on the same card and seed, for its curves.
+    """
+    if record.status != "ok" or metric.matrix not in record.result["matrices"]:
+        return math.nan
+    return metric(record.matrix(metric.matrix), references, **inputs(record, expert))
+
+
+def inputs(record: Record, expert: Record | None = None) -> dict[str, Any]:
+    """Arrays by the names of ``READS``, besides matrices; what was not measured in every task is missing."""
+    found: dict[str, Any] = {}
+    tasks, counts = (record.result.get(name, []) for name in ("tasks", "counts"))
+    places = ((tasks, _OF_TASKS), (counts, _OF_COUNTS), (record.costs, _OF_COSTS))
+    for rows, names in places:
+        for name, key in names.items():
+            values = [row.get(key) for row in rows]
+            if len(values) == record.matrix().n_tasks and None not in values:
+                found[name] = np.array(values, dtype=np.float64)
+    return found | _during_training(record) | (_alone(expert) if expert else {})
+
+
+def learning_blocks(record: Record) -> list[list[float]]:
+    """For each task its accuracy at each evaluation while it was trained; empty without in-training curves."""
+    curves = record.curves
+    if not curves:
+        return []
+    when = [[n for n, t in enumerate(curves["task"]) if t == task] for task in range(1, len(curves["accuracy"]) + 1)]
+    return [[curves["accuracy"][k][n] for n in own] for k, own in enumerate(when)]
+
+
+def _during_training(record: Record) -> dict[str, Any]:
+    curves, blocks = record.curves, learning_blocks(record)
+    if not curves or not all(blocks):
+        return {}
+    found = {
+        "curves": np.array(curves["accuracy"], dtype=np.float64),
+        "steps": np.array(curves["step"]),
+        "ends": np.cumsum([len(block) for block in blocks]) - 1,
+        "blocks": [np.array(block) for block in blocks],
+    }
+    if curves["every"] == 1:  # the first evaluations are then those after 0, 1, 2... mini-batches
+        length = min(map(len, blocks))
+        found["early_curve"] = np.mean([block[:length] for block in blocks], axis=0)
+    return found
+
+
+def _alone(expert: Record) -> dict[str, Any]:
+    blocks = learning_blocks(expert)
+    return {"expert_blocks": [[np.array(block)] for block in blocks]} if blocks else {}
