@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import marshal
 import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.errors import RecordError
+from clbench.invariants import fault
 from clbench.matrix import ScoreMatrix
 
 SCHEMA = 2  # what is written; older ones are read too
@@ -50,17 +53,17 @@ class Record:
     command: str | None = None
     curves: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Hash of the identity, 12 hexadecimal digits."""
         return digest(self.identity)[:12]
 
-    @property
+    @cached_property
     def entry(self) -> str:
         """Hash of the identity without its seeds: the records of one entry differ by seed only."""
         return digest({k: v for k, v in self.identity.items() if k != "seeds"})[:12]
 
-    @property
+    @cached_property
     def result_sha256(self) -> str:
         """Hash of the result: equal for bit-identical repetitions."""
         return digest(self.result)
@@ -86,6 +89,11 @@ def write_record(folder: Path, record: Record, files: Mapping[str, Path] | None 
 
     Raises ``RecordError`` when the place cannot be written.
     """
+    return place(folder, compact_rows(json.dumps(record.to_json(), indent=1, allow_nan=False)) + "\n", files)
+
+
+def place(folder: Path, text: str, files: Mapping[str, Path] | None = None) -> Path:
+    """Make ``folder`` hold this ``record.json`` and these files, which are moved in, and nothing else."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
@@ -93,8 +101,7 @@ def write_record(folder: Path, record: Record, files: Mapping[str, Path] | None 
         try:
             for name, path in (files or {}).items():
                 shutil.move(path, draft / name)
-            text = json.dumps(record.to_json(), indent=1, allow_nan=False)
-            (draft / FILE).write_text(compact_rows(text) + "\n", encoding="utf-8")
+            (draft / FILE).write_text(text, encoding="utf-8")
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(draft, folder)  # noqa: PTH105 (atomic, and says so)
@@ -133,44 +140,96 @@ def read_record(folder: Path) -> Record:
     """Read a record back; ``RecordError`` names what is truncated, foreign or inconsistent."""
     path = folder / FILE
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return parse_record(read_text(path))
+    except RecordError as error:
+        raise RecordError(f"{path} {error}") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a ``record.json``; ``RecordError`` without its name for a link, or what cannot be read."""
+    if path.is_symlink():
+        raise RecordError(f"is a link, to '{path.readlink()}', which is not followed: put a copy in its place")
+    if path.exists() and not path.is_file():
+        raise RecordError("is not a file")
+    try:
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise RecordError(f"{path} is truncated or not JSON: {error}") from error
+        raise RecordError(f"is truncated, or cannot be read: {error}") from error
+
+
+def parse_record(text: str, shared: dict[bytes, Any] | None = None) -> Record:
+    """The record that a text is, checked; ``shared``: what this and other records have in common is kept there once.
+
+    Raises ``RecordError`` with the reason, without the name of the record.
+    """
+    data = _fields(_plain(text))
+    for name, own in (("id", data["id"]), ("result", data["result_sha256"]), ("curves", data["curves_sha256"])):
+        kind = "identity" if name == "id" else name
+        made = digest(data[kind])
+        if own != (made[:12] if name == "id" else made):
+            raise RecordError(f"was edited: its {kind} and the hash of it do not match")
+    if found := fault(data):
+        raise RecordError(f"is not as a run leaves it: {found}")
+    if shared is not None:
+        _share(data, shared)
+    return Record(**{name: data[name] for name in Record.__dataclass_fields__})
+
+
+def _plain(text: str) -> Any:
+    """Plain data of strict JSON, which has no NaN, in characters that can be written again."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no number; a missing one is null")
+
+    try:
+        data = json.loads(text, parse_constant=refuse)
+        if "\\ud" in text:
+            json.dumps(data, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"is truncated or not JSON: {error}") from error
+    return data
+
+
+def _fields(data: Any) -> dict[str, Any]:
+    """The fields of a record of any schema that this clbench knows; those that an older one lacks are empty."""
     schema = data.get("schema") if isinstance(data, dict) else None
-    if not isinstance(schema, int) or schema < 1:
-        raise RecordError(f"{path} is not a clbench record: it does not say its schema")
+    if type(schema) is not int or schema < 1:
+        raise RecordError("is not a clbench record: it does not say its schema")
     if schema > SCHEMA:
         raise RecordError(
-            f"{path} has schema {schema}, made by a newer clbench; this one reads schemas up to {SCHEMA}: upgrade it"
+            f"has schema {schema}, made by a newer clbench; this one reads schemas up to {SCHEMA}: upgrade it"
         )
-    data = {**_ADDED, "curves_sha256": digest({}), **data} if schema < SCHEMA else data
-    names = Record.__dataclass_fields__
-    missing = [name for name in names if name not in data]
-    if missing:
-        raise RecordError(f"{path} lacks: {', '.join(missing)}")
-    record = Record(**{name: data[name] for name in names})
-    _check(record, data, path)
-    return record
+    fields = {**_ADDED, "curves_sha256": digest({}), **data} if schema < SCHEMA else data
+    known = (*Record.__dataclass_fields__, "schema", "id", "result_sha256", "curves_sha256")
+    if missing := [name for name in known if name not in fields]:
+        raise RecordError(f"lacks: {', '.join(missing)}")
+    if foreign := [name for name in fields if name not in known]:
+        raise RecordError(f"holds what no record of schema {schema} does: {', '.join(foreign)}")
+    return fields
 
 
-def _check(record: Record, data: dict[str, Any], path: Path) -> None:
-    if data.get("id") != record.id:
-        raise RecordError(f"{path}: its id does not belong to its identity; was it edited?")
-    if data.get("result_sha256") != record.result_sha256:
-        raise RecordError(f"{path}: its result does not match its hash; was it edited?")
-    if data.get("curves_sha256") != digest(record.curves):
-        raise RecordError(f"{path}: its curves do not match their hash; were they edited?")
-    if not {"order", "split"} <= set(record.identity.get("seeds") or ()):
-        raise RecordError(f"{path}: its identity does not say its seeds")
-    if record.status not in ("ok", "failed", "skipped"):
-        raise RecordError(f"{path}: unknown status '{record.status}'")
-    if record.status != "ok":
-        return
-    try:
-        for name in record.result["matrices"]:
-            record.matrix(name)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{path}: its matrices are not readable: {error}") from error
+def _share(data: dict[str, Any], shared: dict[bytes, Any]) -> None:
+    """Replace parts that many records have by the one object of equal content."""
+    result, identity = data["result"], data["identity"]
+    for part, names in ((data, ("card", "names", "environment")), (identity, identity), (result, ("tasks", "spec"))):
+        for name in [name for name in names if name in part]:
+            part[name] = shared.setdefault(marshal.dumps(part[name], 2), part[name])
+
+
+def same_result(one: Record, other: Record) -> bool:
+    """Whether two runs came to the same, bit by bit, in all that both records hold.
+
+    A record of an older schema has fewer matrices and counts than its repetition.
+    """
+    if one.status != other.status or one.status != "ok":
+        return (one.status, one.reason) == (other.status, other.reason)
+    a, b = one.result, other.result
+    matrices = a["matrices"].keys() & b["matrices"].keys()
+    return (
+        (a["fingerprint"], a["tasks"]) == (b["fingerprint"], b["tasks"])
+        and all(a["matrices"][name] == b["matrices"][name] for name in matrices)
+        and all(x[k] == y[k] for x, y in zip(a["counts"], b["counts"], strict=True) for k in x.keys() & y.keys())
+    )
 
 
 def save_predictions(path: Path, kept: Mapping[str, NDArray[Any]]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from clbench.compose import complete
 from clbench.errors import RecordError
-from clbench.record import FILE, Record, read_record
+from clbench.record import FILE, Record, digest, parse_record, read_record, read_text
 
 
 @dataclass(frozen=True)
@@ -62,43 +66,77 @@ class Store:
             raise RecordError(f"no records folder at '{self.root}'; make some with: clbench run scenario=...")
         kept: list[tuple[Path, Record]] = []
         left_out: list[str] = []
-        for path in sorted(self.root.rglob(FILE)):
-            if any(part.startswith(".") for part in path.relative_to(self.root).parts):
-                continue  # a draft or checkpoint of a run that has not ended
+        shared: dict[bytes, Any] = {}
+        for path in record_files(self.root):
             try:
-                kept.append((path, read_record(path.parent)))
+                kept.append((path, parse_record(read_text(path), shared)))
             except RecordError as error:
-                left_out.append(str(error))
-        clashes = _contradictions(kept)
+                left_out.append(f"{path} {error}")
+        clashes = contradictions(kept)
         left_out += clashes.values()
         return Reading(tuple(r for path, r in kept if path not in clashes), tuple(left_out))
 
 
-def safe_name(name: str) -> str:
-    """A label as a folder name: letters, digits and ``-_.+,=[]`` stay.
+def record_files(root: Path) -> list[Path]:
+    """The records under a folder, sorted; and links to folders, which are not followed.
 
-    >>> safe_name("replay[memory=50,trainer.lr=0.1]")
-    'replay[memory=50,trainer.lr=0.1]'
+    What begins with a dot is a draft or checkpoint of a run that has not ended.
     """
-    return re.sub(r"[^\w\-.+,=\[\]]", "_", name)[:120]
+    found = []
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [Path(folder, name) for name in inner if Path(folder, name).is_symlink()]
+        found += [Path(folder, name) for name in files if name == FILE]
+    return sorted(found)
 
 
-def _contradictions(records: list[tuple[Path, Record]]) -> dict[Path, str]:
-    """Records whose stream differs from that of most others of their scenario and seed; of two that differ, both."""
-    groups: dict[tuple[str, int, int], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+def safe_name(name: str) -> str:
+    """A label as a folder name: letters, digits and ``-_.+,=[]`` stay, but no dot at the beginning.
+
+    >>> safe_name("replay[memory=50,trainer.lr=0.1]"), safe_name("../up")
+    ('replay[memory=50,trainer.lr=0.1]', '_._up')
+    """
+    return re.sub(r"[^\w\-.+,=\[\]]|^\.", "_", name)[:120]
+
+
+Group = Mapping[str, list[Path]]
+
+
+def contradictions(records: Sequence[tuple[Path, Record]], trusted: Collection[Path] = ()) -> dict[Path, str]:
+    """Records that are of one scenario by their names, but not by their cards or their streams, and why.
+
+    Those that differ from the trusted ones are named; where none is trusted, from most; and all where no most are
+    alike. Streams are compared seed by seed, of finished runs.
+    """
+    cards: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    streams: dict[tuple[str, int, int], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    contents: dict[int, str] = {}  # by object, since records share their cards
     for path, record in records:
-        if record.status == "ok":
-            seeds = record.identity["seeds"]  # those that the stream depends on
-            key = (record.names["scenario"], seeds["order"], seeds["split"])
-            groups[key][record.result["fingerprint"]].append(path)
+        scenario, card, seeds = record.names["scenario"], record.identity["scenario"], record.identity["seeds"]
+        if id(card) not in contents:
+            contents[id(card)] = digest({k: v for k, v in complete(card).items() if v is not None})
+        cards[scenario][contents[id(card)]].append(path)
+        if record.status == "ok":  # the seeds are those that the stream depends on
+            streams[scenario, seeds["order"], seeds["split"]][record.result["fingerprint"]].append(path)
     clashes: dict[Path, str] = {}
-    for (scenario, seed, _), streams in groups.items():
-        most = max(map(len, streams.values()))
-        trusted = [s for s, paths in streams.items() if len(paths) == most]
-        for stream, paths in streams.items():
-            if len(streams) == 1 or trusted == [stream]:
-                continue
-            other = next(p for s, others in streams.items() if s != stream for p in others)
-            for path in paths:
-                clashes[path] = f"{path} and {other} are both {scenario} with seed {seed}, but their streams differ"
+    for scenario, group in cards.items():
+        for path, other in _outsiders(group, trusted):
+            clashes[path] = f"{path} and {other} are both {scenario}, but their cards differ"
+    for (scenario, seed, _), group in streams.items():
+        for path, other in _outsiders(group, trusted):
+            clashes[path] = f"{path} and {other} are both {scenario} with seed {seed}, but their streams differ"
     return clashes
+
+
+def _outsiders(group: Group, trusted: Collection[Path]) -> Iterator[tuple[Path, Path]]:
+    """Each record that is not among the trusted or most frequent of a group, with one that differs from it."""
+    if len(group) == 1:
+        return
+    right = [key for key, paths in group.items() if any(path in trusted for path in paths)]
+    if not right:
+        most = max(map(len, group.values()))
+        right = [key for key, paths in group.items() if len(paths) == most]
+    for key, paths in group.items():
+        if right != [key]:
+            other = next(p for k in (*right, *group) if k != key for p in group[k])
+            yield from ((path, other) for path in paths if path not in trusted)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from clbench.compose import complete
+from clbench.identity import decisive, shipped_target, stream_fingerprint
 from clbench.leaderboard import Leaderboard
 from clbench.matrix import ScoreMatrix
 from clbench.record import Record, write_record
@@ -27,24 +30,18 @@ def toy_matrix(final: float, seed: int, n_tasks: int = 3) -> ScoreMatrix:
 
 
 def toy_record(strategy: str = "replay", seed: int = 0, final: float = 0.5, **changes: Any) -> Record:
+    """A record with everything that a run leaves; ``fingerprint``: any text that stands for the data."""
     scenario = changes.pop("scenario", SCENARIO)
     matrix = changes.pop("matrix", None) or toy_matrix(final, seed)
     names = {"scenario": scenario, "strategy": strategy, "model": "mlp", "trainer": "sgd"} | changes.pop("names", {})
-    masked = ScoreMatrix(matrix.values, name="task_masked_accuracy")
-    result = {
-        "fingerprint": changes.pop("fingerprint", f"{scenario}-{seed}"),
-        "matrices": {m.name: m.to_json() for m in (matrix, masked)},
-        "counts": [{"state_bytes": 2_500_000, "stored_samples": 40}] * matrix.n_tasks,
-        "tasks": [],
-    }
-    card = {"name": scenario, "summary": "A toy.", "protocol": "class-incremental", "n_tasks": matrix.n_tasks}
+    card = toy_card(scenario, matrix.n_tasks)
     content: dict[str, Any] = {
-        "identity": {"names": names, "seeds": {"order": seed, "split": seed}, "more": changes.pop("more", 0)},
+        "identity": toy_identity(card, names, seed, changes.pop("more", 0)),
         "names": names,
         "seed": seed,
         "status": "ok",
-        "card": card | {"licence": "CC0", "citation": "Nobody, 2026", "notes": ""},
-        "result": result,
+        "card": card,
+        "result": toy_result(matrix, changes.pop("fingerprint", f"{scenario}-{seed}")),
         "costs": [{"train_seconds": 1.5}] * matrix.n_tasks,
         "environment": {"python": "3.11"},
         "command": f"clbench run strategy={strategy} seed={seed}",
@@ -52,6 +49,43 @@ def toy_record(strategy: str = "replay", seed: int = 0, final: float = 0.5, **ch
     if content["status"] != "ok":
         content |= {"result": {}, "costs": []}
     return Record(**content)
+
+
+def toy_card(scenario: str, n_tasks: int) -> dict[str, Any]:
+    plain = {"name": scenario, "rule": "classes", "protocol": "class-incremental", "n_tasks": n_tasks}
+    return complete(plain | {"summary": "A toy.", "licence": "CC0", "citation": "Nobody, 2026", "notes": ""})
+
+
+def toy_identity(card: dict[str, Any], names: dict[str, str], seed: int, more: Any) -> dict[str, Any]:
+    targets = {
+        group: shipped_target(group, names[group].partition("[")[0]) or "toy.Toy" for group in ("strategy", "model")
+    }
+    parts = {group: {"target": t, "parameters": {"label": names[group]}, "code": "toy"} for group, t in targets.items()}
+    seeds = dict.fromkeys(("order", "split", "init", "shuffle", "augment", "strategy"), seed)
+    execution = {"device": "cpu", "threads": 1, "names": names, "more": more}
+    return {"scenario": decisive(card), **parts, "seeds": seeds, "execution": execution}
+
+
+def toy_result(matrix: ScoreMatrix, data: str) -> dict[str, Any]:
+    tasks = [
+        {
+            "name": f"classes {k + 1}",
+            "classes": [2 * k, 2 * k + 1],
+            "class_names": [f"class {2 * k}", f"class {2 * k + 1}"],
+            "n_train": 10**6,
+            "n_test": 10**6,  # so many that any score is a share of them
+            "fingerprint": f"{data}-{k}",
+        }
+        for k in range(matrix.n_tasks)
+    ]
+    spec = {"protocol": "class-incremental", "n_classes": 2 * matrix.n_tasks, "label_space": "known"}
+    return {
+        "fingerprint": stream_fingerprint("class-incremental", (str(t["fingerprint"]) for t in tasks), None),
+        "spec": spec,
+        "tasks": tasks,
+        "matrices": {name: replace(matrix, name=name).to_json() for name in ("accuracy", "task_masked_accuracy")},
+        "counts": [{"state_bytes": 2_500_000, "stored_samples": 40}] * matrix.n_tasks,
+    }
 
 
 def store(root: Path, *records: Record) -> Path:

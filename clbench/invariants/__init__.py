@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from clbench.invariants.outline import Data, card, empty, identity, labels, outline
-from clbench.invariants.scores import accuracies, losses, matrices
+from clbench.invariants.scores import scores
 from clbench.invariants.stream import counts, curves, stream, tasks
 
 Check = Callable[[Data], Iterator[str]]
 ALWAYS: Final[tuple[Check, ...]] = (outline, identity, labels, card)
-FINISHED: Final[tuple[Check, ...]] = (tasks, stream, matrices, accuracies, losses, counts, curves)
+FINISHED: Final[tuple[Check, ...]] = (tasks, stream, scores, counts, curves)
 BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clbench.invariants.outline import Data
 
 Floats = NDArray[np.float64]
+Classes = tuple[tuple[int, ...], ...]
 ACCURACY, MASKED, INFERENCE = "accuracy", "task_masked_accuracy", "task_inference_accuracy"
 LOSS, BRIER = "negative_log_likelihood", "brier_score"
 IMPOSSIBLE = 1e-12  # a probability below counts as this; see clbench.evaluate
@@ -31,77 +32,84 @@ MANY = 20  # candidates, whose ties divide a sample into more than that
 HALF = 0.5 + 1e-6  # a probability above is that of the only best, in 32 bits too
 
 
-def matrices(data: Data) -> Iterator[str]:
-    """Each has shape (T+1, T), says what it is, and lies within its bounds; only what was not measured is missing."""
-    own, n_tasks = data["result"]["matrices"], len(data["result"]["tasks"])
+def scores(data: Data) -> Iterator[str]:
+    """Every matrix has shape (T+1, T), says what it is, lies within its bounds, lacks only what was not measured, and
+    agrees with the others."""
+    own, tasks = data["result"]["matrices"], data["result"]["tasks"]
     if missing := [name for name in (ACCURACY, MASKED) if name not in own]:
         yield f"its result lacks the matrices: {', '.join(missing)}"
     for name, matrix in own.items():
-        rows = matrix["values"]
-        if len(rows) != n_tasks + 1:
-            yield f"matrix '{name}' has {len(rows)} rows; {n_tasks} tasks make {n_tasks + 1}"
-        for i, row in enumerate(rows):
-            if len(row) != n_tasks:
-                yield f"matrix '{name}': row {i} has {len(row)} cells; {n_tasks} tasks make {n_tasks}"
-            if not CELLS.issuperset(map(type, row)):
-                yield f"matrix '{name}': row {i} holds more than numbers and null: {row!r:.60}"
-        yield from _bounds(name, matrix)
-    yield from _gaps(own)
+        yield from _shape(name, matrix["values"], len(tasks))
+    values = np.array([matrix["values"] for matrix in own.values()], dtype=np.float64)
+    yield from _bounds(own, values)
+    found = dict(zip(own, values, strict=True))
+    yield from _gaps(found)
+    yield from _shares(found, data["card"]["protocol"], tasks)
+    yield from _losses(found)
 
 
-def _bounds(name: str, matrix: Data) -> Iterator[str]:
-    unit, higher, greatest = KNOWN.get(name, (matrix["unit"], matrix["higher_is_better"], math.inf))
-    low, high = matrix["bounds"]
-    low, high = -math.inf if low is None else low, math.inf if high is None else high
-    says = (matrix["name"], matrix["unit"], matrix["higher_is_better"]) == (name, unit, higher)
-    if not says or (name in KNOWN and (low != 0 or not math.isclose(high, greatest))):
-        yield f"matrix '{name}' does not say that it is in {unit}, from 0 to {greatest:g}, and which way is better"
-    values = array(matrix)
-    for i, j in _where((values < low) | (values > high) | np.isinf(values)):
-        yield f"matrix '{name}': R[{i}, {j}] is {values[i, j - 1]}; it must lie in [{low:g}, {high:g}]"
+def _shape(name: str, rows: list[list[Any]], n_tasks: int) -> Iterator[str]:
+    if len(rows) != n_tasks + 1:
+        yield f"matrix '{name}' has {len(rows)} rows; {n_tasks} tasks make {n_tasks + 1}"
+    for i, row in enumerate(rows):
+        if len(row) != n_tasks:
+            yield f"matrix '{name}': row {i} has {len(row)} cells; {n_tasks} tasks make {n_tasks}"
+        if not CELLS.issuperset(map(type, row)):
+            yield f"matrix '{name}': row {i} holds more than numbers and null: {row!r:.60}"
 
 
-def _gaps(own: Mapping[str, Data]) -> Iterator[str]:
+def _bounds(own: Mapping[str, Data], values: Floats) -> Iterator[str]:
+    limits = []
+    for name, matrix in own.items():
+        unit, higher, greatest = KNOWN.get(name, (matrix["unit"], matrix["higher_is_better"], math.inf))
+        low, high = matrix["bounds"]
+        says = (matrix["name"], matrix["unit"], matrix["higher_is_better"]) == (name, unit, higher)
+        if not says or (name in KNOWN and (low != 0 or not math.isclose(high, greatest))):
+            yield f"matrix '{name}' does not say that it is in {unit}, from 0 to {greatest:g}, and which way is better"
+        limits.append((-math.inf if low is None else low, math.inf if high is None else high))
+    lows, highs = np.array(limits).T[:, :, None, None]
+    for k, i, j in _where((values < lows) | (values > highs) | np.isinf(values)):
+        low, high = limits[k]
+        yield f"matrix '{[*own][k]}': R[{i}, {j + 1}] is {values[k, i, j]}; it must lie in [{low:g}, {high:g}]"
+
+
+def _gaps(found: Mapping[str, Floats]) -> Iterator[str]:
     """Rows before the last may be unmeasured, all of them but row 0; a strategy may infer no task for some samples."""
-    measured: NDArray[np.bool_] = np.any(~np.isnan(array(own[ACCURACY])), axis=1)
-    if not (measured[0] and measured[-1]) or len(set(measured[1:-1])) > 1:
+    measured: NDArray[np.bool_] = np.any(~np.isnan(found[ACCURACY]), axis=1)
+    between = measured[1:-1]
+    if not (measured[0] and measured[-1]) or (between.any() and not between.all()):
         yield f"matrix '{ACCURACY}' lacks the rows {np.flatnonzero(~measured).tolist()}"
-    for name in own:
-        there = ~np.isnan(array(own[name]))
+    for name, values in found.items():
+        there = ~np.isnan(values)
         wrong = there > measured[:, None] if name == INFERENCE else there != measured[:, None]
         for i, j in _where(wrong):
-            yield f"matrix '{name}': R[{i}, {j}] is {'there, its row is not' if there[i, j - 1] else 'missing'}"
+            yield f"matrix '{name}': R[{i}, {j + 1}] is {'there, its row is not' if there[i, j] else 'missing'}"
 
 
-def accuracies(data: Data) -> Iterator[str]:
+def _shares(found: Mapping[str, Floats], protocol: str, tasks: list[Data]) -> Iterator[str]:
     """What holds for the score of every sample, and therefore for means.
 
     A sample scores 1, or 1/k where k candidates tie: accuracy is a multiple of 1 / (n_test lcm(1..candidates)). A truth
     that is best of all candidates is best of its task's own, in a tie of no more: ``MASKED`` is never below
     ``ACCURACY``, and equal where the candidates are the task's own classes.
     """
-    result = data["result"]
-    sizes = np.array([task["n_test"] for task in result["tasks"]])
-    alone, parts, own_parts = _candidates(
-        data["card"]["protocol"], tuple(tuple(task["classes"]) for task in result["tasks"])
-    )
-    values = {n: array(result["matrices"][n]) for n in (ACCURACY, MASKED, INFERENCE) if n in result["matrices"]}
-    ways = {ACCURACY: parts, MASKED: own_parts, INFERENCE: np.ones_like(parts)}
-    for name, scores in values.items():
-        steps = ways[name] * sizes
-        counted = scores * np.where(steps < FINE, steps, 0)
-        for i, j in _where(np.abs(counted - np.round(counted)) > 1e-4):
-            yield f"matrix '{name}': R[{i}, {j}] is {scores[i, j - 1]}, which is no share of {sizes[j - 1]} samples"
-    told, untold = values[MASKED], values[ACCURACY]
+    sizes = tuple(task["n_test"] for task in tasks)
+    alone, *steps = _steps(protocol, tuple(tuple(task["classes"]) for task in tasks), sizes)
+    for name, step in zip((ACCURACY, MASKED, INFERENCE), steps, strict=True):
+        if name in found:
+            counted = found[name] * step
+            for i, j in _where(abs(counted - counted.round()) > 1e-4):
+                yield f"matrix '{name}': R[{i}, {j + 1}] is {found[name][i, j]}, no share of {sizes[j]} samples"
+    told, untold = found[MASKED], found[ACCURACY]
     for i, j in _where((told < untold) | (alone & (told > untold))):
-        why = "which are all that are asked for" if alone[i, j - 1] else "which cannot be less"
-        yield f"R[{i}, {j}] is {untold[i, j - 1]}, but {told[i, j - 1]} among the classes of the task, {why}"
+        why = "which are all that are asked for" if alone[i, j] else "which cannot be less"
+        yield f"R[{i}, {j + 1}] is {untold[i, j]}, but {told[i, j]} among the classes of the task, {why}"
 
 
 @lru_cache(maxsize=1024)
-def _candidates(protocol: str, classes: tuple[tuple[int, ...], ...]) -> tuple[NDArray[np.bool_], Floats, Floats]:
-    """Per cell (T+1, T): whether only the task's own classes are candidates; into how many parts ties of the
-    candidates, and of the task's own classes, may divide a sample (infinite for many)."""
+def _steps(protocol: str, classes: Classes, sizes: tuple[int, ...]) -> tuple[NDArray[np.bool_], Floats, Floats, Floats]:
+    """Per cell (T+1, T): whether only the task's own classes are candidates, and of how many steps between 0 and 1 each
+    of accuracy, that among the task's own classes, and that of inferred tasks is one (0: any number is)."""
     n_tasks = len(classes)
     seen = np.array([len(set().union(*classes[: k + 1])) for k in range(n_tasks)])
     own = np.array([[len(c) for c in classes]] * (n_tasks + 1))
@@ -109,38 +117,31 @@ def _candidates(protocol: str, classes: tuple[tuple[int, ...], ...]) -> tuple[ND
     asked = {"task-incremental": own, "class-incremental": seen[np.maximum(rows - 1, columns)]}
     candidates = asked.get(protocol, np.full_like(own, seen[-1]))
 
-    def ways(counts: NDArray[np.int64]) -> Floats:
-        parts = {int(k): math.lcm(*range(1, int(k) + 1)) if k <= MANY else math.inf for k in set(counts.flat)}
-        return np.array([[parts[int(k)] for k in row] for row in counts], dtype=np.float64)
+    def steps(counts: NDArray[np.int64]) -> Floats:
+        ties = {int(k): math.lcm(*range(1, int(k) + 1)) if k <= MANY else math.inf for k in set(counts.flat)}
+        found = np.array([[ties[int(k)] for k in row] for row in counts], dtype=np.float64) * sizes
+        return np.where(found < FINE, found, 0)
 
-    return candidates == own, ways(candidates), ways(own)
+    return candidates == own, steps(candidates), steps(own), steps(np.ones_like(own))
 
 
-def losses(data: Data) -> Iterator[str]:
+def _losses(found: Mapping[str, Floats]) -> Iterator[str]:
     """A truth that is not the only best has a probability of at most 1/k, so an error costs ln 2, or 1/2, or more.
 
     For a sample that scores c = 1/k the loss is at least ln k >= (1 - c) ln 2, and the Brier score, least where k
     candidates share all probability, at least 1 - c; for one that scores 0 they are at least ln 2 and 1/2.
     """
-    own = data["result"]["matrices"]
-    wrong = 1 - array(own[ACCURACY])
+    accuracy = found[ACCURACY]
     for name, least in ((LOSS, math.log(2)), (BRIER, 0.5)):
-        if name in own:
-            values = array(own[name])
-            for i, j in _where(values < least * wrong - 1e-9):
-                accuracy = 1 - wrong[i, j - 1]
-                yield f"matrix '{name}': R[{i}, {j}] is {values[i, j - 1]}, too low for an accuracy of {accuracy}"
+        if name in found:
+            for i, j in _where(found[name] < least * (1 - accuracy) - 1e-9):
+                value = f"{found[name][i, j]}, too low for an accuracy of {accuracy[i, j]}"
+                yield f"matrix '{name}': R[{i}, {j + 1}] is {value}"
 
 
-def array(matrix: Data) -> Floats:
-    """The values of a matrix as a record has it (T+1, T); missing ones are NaN."""
-    values: Floats = np.array(matrix["values"], dtype=np.float64)
-    return values
-
-
-def _where(wrong: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Row and column of each marked cell, columns counted from 1."""
-    return [(int(i), int(j) + 1) for i, j in zip(*wrong.nonzero(), strict=True)]
+def _where(wrong: NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:
+    """Indices of the marked cells."""
+    return zip(*wrong.nonzero(), strict=True)
 
 
 def predictions_fault(result: Data, kept: Mapping[str, NDArray[Any]]) -> str | None:
@@ -166,7 +167,8 @@ def predictions_fault(result: Data, kept: Mapping[str, NDArray[Any]]) -> str | N
     loss, brier = means(-np.log(np.maximum(truth, IMPOSSIBLE))), means(kept["squares"] - 2 * truth + 1)
     sure, maybe = means(right & (kept["confidence"] > HALF)), means(truth >= kept["confidence"])
     for name, low, high in ((ACCURACY, sure, maybe), (LOSS, loss, loss), (BRIER, brier, brier)):
-        values = array(result["matrices"][name]) if name in result["matrices"] else np.full_like(low, np.nan)
-        for i, j in _where((values < low - 1e-5) | (values > high + 1e-5)):
-            return f"they give another {name} than R[{i}, {j}] = {values[i, j - 1]}"
+        if name in result["matrices"]:
+            values = np.array(result["matrices"][name]["values"], dtype=np.float64)
+            for i, j in _where((values < low - 1e-5) | (values > high + 1e-5)):
+                return f"they give another {name} than R[{i}, {j + 1}] = {values[i, j]}"
     return None
