@@ -24,6 +24,7 @@ from clbench.matrix import ScoreMatrix
 
 SCHEMA = 2  # what is written; older ones are read too
 FILE = "record.json"
+PREDICTIONS = "predictions.npz"  # beside it, where they were kept
 _ADDED: Mapping[str, Any] = {"curves": {}}  # since schema 1
 Status = Literal["ok", "failed", "skipped"]
 Names = Mapping[str, str]
@@ -167,7 +168,7 @@ def parse_record(text: str, shared: dict[bytes, Any] | None = None) -> Record:
         kind = "identity" if name == "id" else name
         made = digest(data[kind])
         if own != (made[:12] if name == "id" else made):
-            raise RecordError(f"was edited: its {kind} and the hash of it do not match")
+            raise RecordError(f"was edited: its {kind} part does not match its hash")
     if found := fault(data):
         raise RecordError(f"is not as a run leaves it: {found}")
     if shared is not None:
@@ -239,7 +240,7 @@ def save_predictions(path: Path, kept: Mapping[str, NDArray[Any]]) -> None:
 
 def load_predictions(folder: Path) -> dict[str, NDArray[Any]]:
     """Kept predictions of a record: arrays (T+1, N) per row and test sample, and ``probe`` and ``y`` (N,)."""
-    path = folder / "predictions.npz"
+    path = folder / PREDICTIONS
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

@@ -6,7 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from clbench.record import FILE, Record, digest, parse_record, read_record, read
 
 @dataclass(frozen=True)
 class Reading:
-    """What a folder of records holds: the readable ones, and why each other one was left out."""
+    """What a folder of records holds: the readable ones with their files, and why each other one was left out."""
 
     records: tuple[Record, ...]
-    left_out: tuple[str, ...] = field(default_factory=tuple)
+    left_out: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Store:
                 left_out.append(f"{path} {error}")
         clashes = contradictions(kept)
         left_out += clashes.values()
-        return Reading(tuple(r for path, r in kept if path not in clashes), tuple(left_out))
+        kept = [(path, record) for path, record in kept if path not in clashes]
+        return Reading(tuple(r for _, r in kept), tuple(left_out), tuple(path for path, _ in kept))
 
 
 def record_files(root: Path) -> list[Path]:

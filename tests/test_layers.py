@@ -41,6 +41,7 @@ LAYERS = [
     ["store", "oracles", "columns", "measured"],
     ["experiment"],
     ["session"],
+    ["verify", "merge"],
     ["leaderboard", "comparison", "l2m_log", "trackers", "trackers.*"],
     ["report", "report.*"],
     ["checks", "checks.*"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,22 +73,6 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         out = Path(args.out) if args.out else None
         return run_study(args.name, Path(args.records), out, jobs=args.jobs, fresh=args.fresh, dry=args.dry_run)
-    if args.command == "report":
-        from clbench.cli.reporting import make_report
-
-        return make_report(Path(args.records), Path(args.out or args.records))
-    if args.command == "export":
-        from clbench.cli.exporting import export_l2m
-
-        return export_l2m(Path(args.records), Path(args.out))
-    if args.command == "compare":
-        from clbench.cli.comparing import compare_runs
-
-        return compare_runs(Path(args.first), Path(args.second), args.metric, args.matrix, as_json=args.json)
-    if args.command == "track":
-        from clbench.cli.tracking import track_records
-
-        return track_records(Path(args.records), args.to, Path(args.out))
     if args.command == "check":
         from clbench.cli.checking import run_checks
 
@@ -100,6 +85,34 @@ def _dispatch(args: argparse.Namespace) -> int:
         from clbench.cli.cache import run_cache
 
         return run_cache(args.action, args.names, older_than=args.older_than, everything=args.all)
+    return _dispatch_on_records(args)
+
+
+def _dispatch_on_records(args: argparse.Namespace) -> int:
+    if args.command == "report":
+        from clbench.cli.reporting import make_report
+
+        return make_report(Path(args.records), Path(args.out or args.records), costs=not args.without_costs)
+    if args.command == "export":
+        from clbench.cli.exporting import export_l2m
+
+        return export_l2m(Path(args.records), Path(args.out))
+    if args.command == "compare":
+        from clbench.cli.comparing import compare_runs
+
+        return compare_runs(Path(args.first), Path(args.second), args.metric, args.matrix, as_json=args.json)
+    if args.command == "track":
+        from clbench.cli.tracking import track_records
+
+        return track_records(Path(args.records), args.to, Path(args.out))
+    if args.command == "verify":
+        from clbench.cli.trusting import run_verify
+
+        return run_verify(args.records, args.data_dir, args.config_dir, args.tolerance, trust=args.trust_imports)
+    if args.command == "merge":
+        from clbench.cli.trusting import run_merge
+
+        return run_merge(Path(args.source), Path(args.into), with_predictions=args.with_predictions)
     raise BadInput("which command? see: clbench --help")
 
 
@@ -136,9 +149,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _commands_on_records(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    report = commands.add_parser("report", help="records folder -> leaderboard.md, .json, .html")
+    verify = commands.add_parser("verify", help="repeat the runs of records: bit-identical, within tolerance, or not")
+    verify.add_argument("records", nargs="+", metavar="RECORD", help="a record.json, its folder, or a folder of those")
+    verify.add_argument(
+        "--data-dir", default=os.environ.get("CLBENCH_DATA", "data"), help="as data_dir= of clbench run"
+    )
+    verify.add_argument("--config-dir", metavar="FOLDER", help="say whether your own card there has changed since")
+    tolerance = "on another machine or build, by how much of its range an average may differ (default: 0.02)"
+    verify.add_argument("--tolerance", type=float, default=0.02, metavar="SHARE", help=tolerance)
+    trust = "import and run the code that records name outside clbench"
+    verify.add_argument("--trust-imports", action="store_true", help=trust)
+    merge = commands.add_parser(
+        "merge", help="take other people's records in; what fails a check is named and left out"
+    )
+    merge.add_argument("source", metavar="FOLDER", help="of records; or a zip or tar archive of it")
+    merge.add_argument("--into", default="records", metavar="FOLDER", help="where they go (default: records)")
+    merge.add_argument("--with-predictions", action="store_true", help="take kept predictions too, checked")
+    report = commands.add_parser("report", help="records folder -> leaderboard.html, .md, .csv, .json, .tex")
     report.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")
     report.add_argument("--out", help="where the files go (default: the records folder)")
+    report.add_argument("--without-costs", action="store_true", help="leave out what depends on the machine")
     export = commands.add_parser("export", help="records folder -> logs that another tool reads")
     export.add_argument("format", choices=("l2m",), help="l2m: lifetimes as l2logger writes and l2metrics reads them")
     export.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")

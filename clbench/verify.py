@@ -1,0 +1,180 @@
+"""Repeating the run of a record, and saying whether the same comes out."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from clbench.backbones import make_backbone
+from clbench.cards import Scenario
+from clbench.errors import BadInput
+from clbench.experiment import Experiment, make_strategy, parse_device
+from clbench.loop import Extras
+from clbench.models import Model
+from clbench.plugins import construct, import_class
+from clbench.probing import Probing
+from clbench.record import Record, same_result
+from clbench.seeds import Seeds
+from clbench.session import execute
+from clbench.store import Store
+from clbench.strategy import Trainer
+
+TOLERANCE = 0.02
+CELL = 5  # a single cell may differ by so many times the tolerance of an average
+SAMPLES = 3  # or by so many test samples
+PACKAGES: Final = {"strategy": "clbench.strategies.", "model": "clbench.models.", "backbone": "clbench.backbones."}
+MACHINE = ("clbench", "commit", "python", "torch", "numpy", "platform", "processor", "accelerator", "threads")
+FIRM = ("steps", "samples", "stored_samples", "parameters")  # counts that no rounding changes
+Grade = Literal["bit-identical", "within tolerance", "NOT reproduced"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a repetition: ``differences`` of the results, and of what made them."""
+
+    grade: Grade
+    differences: tuple[str, ...] = ()
+    surroundings: tuple[str, ...] = ()
+
+
+def verify(record: Record, data_dir: Path, *, tolerance: float = TOLERANCE, trust: bool = False) -> Verdict:
+    """Repeat the run that a record's identity describes, in a temporary place, and compare the results.
+
+    ``trust``: import code outside clbench where the record names some. Raises ``ClbenchError`` where the run cannot be
+    repeated here: data or weights are missing, code is not trusted, there is no such device.
+    """
+    exp = rebuild(record, data_dir, trust=trust)
+    surroundings = [*_differences(record.identity, _plain(exp.identity()))]
+    with tempfile.TemporaryDirectory(prefix="clbench-verify-") as folder:
+        again = execute(exp, Store(Path(folder)), keep=False).record
+    surroundings += _differences({k: record.environment.get(k) for k in MACHINE}, again.environment)
+    return compare(record, again, surroundings, tolerance)
+
+
+def rebuild(record: Record, data_dir: Path, *, trust: bool = False) -> Experiment:
+    """The experiment that a record's identity describes; its command, a text, is not read."""
+    parts = record.identity
+    backbone = dict(parts["backbone"]["backbone"]) if "backbone" in parts else None
+    targets = {"strategy": parts["strategy"]["target"], "model": parts["model"]["target"]}
+    for kind, target in (targets | ({"backbone": str(backbone["_target_"])} if backbone else {})).items():
+        if not (trust or target.startswith(PACKAGES[kind])):
+            raise BadInput(
+                f"its {kind} is code outside clbench: {target}\n"
+                "  if you trust it, make it importable from here and add --trust-imports"
+            )
+    if backbone:
+        backbone |= record.environment.get("backbone", {})  # where its files lie
+    every = record.curves.get("every")
+    return Experiment(
+        scenario=Scenario.from_card(record.card),
+        strategy=make_strategy({**parts["strategy"]["parameters"], "_target_": targets["strategy"]}, Trainer()),
+        backbone=make_backbone(backbone) if backbone else None,
+        model_class=import_class(targets["model"], Model, "model"),
+        model_options=parts["model"]["parameters"],
+        seed=record.seed,
+        seeds=construct(Seeds, parts["seeds"], "seeds"),
+        device=parse_device(str(parts["execution"].get("device", "cpu"))),
+        threads=int(parts["execution"].get("threads", 1)),
+        data_dir=data_dir,
+        names=record.names,
+        command=record.command,
+        extras=Extras(
+            Probing(every, record.curves["samples"]) if every else None,
+            any(costs.get("train_flops") is not None for costs in record.costs),
+        ),
+    )
+
+
+def compare(record: Record, again: Record, surroundings: list[str], tolerance: float = TOLERANCE) -> Verdict:
+    """Whether a repetition gave what a record holds: the same bits where nothing around it differs, else nearly.
+
+    Another processor, build or number of threads adds numbers in another order, and training magnifies what rounding
+    makes of that: a few test samples fall the other way. So the average of every row of a matrix may differ by
+    ``tolerance`` times the width of its bounds, and a cell by ``CELL`` times that or ``SAMPLES`` test samples. The
+    stream, and what is counted without rounding, may not differ at all.
+    """
+    told = tuple(surroundings)
+    if same_result(record, again) and (record.status != "ok" or record.curves == again.curves):
+        return Verdict("bit-identical", (), told)
+    if record.status != "ok" or again.status != "ok":
+        same = (record.status, _why(record)) == (again.status, _why(again))
+        line = f"the record is {record.status} ({_why(record)}), the repetition {again.status} ({_why(again)})"
+        return Verdict("bit-identical", (), told) if same else Verdict("NOT reproduced", (line,), told)
+    firm = [*_of_stream(record, again)]
+    found = [_of_matrix(name, record, again, tolerance) for name in record.result["matrices"]]
+    lines, close = [line for line, _ in found if line], not firm and all(near for _, near in found)
+    lines += [*firm, *_of_counts(record, again)]
+    if record.curves != again.curves:
+        lines.append("the curves of the probes during training differ")
+    return Verdict("within tolerance" if close and surroundings else "NOT reproduced", tuple(lines), told)
+
+
+def _of_stream(record: Record, again: Record) -> Iterator[str]:
+    one, other = record.result, again.result
+    if one["fingerprint"] != other["fingerprint"] or one["tasks"] != other["tasks"]:
+        yield f"the stream is another: fingerprint {one['fingerprint']} in the record, {other['fingerprint']} here"
+    for k, (a, b) in enumerate(zip(one["counts"], other["counts"], strict=False), start=1):
+        for name in FIRM:
+            if name in a and a[name] != b.get(name):
+                yield f"task {k}: {name} {a[name]} in the record, {b.get(name)} here"
+    if missing := [name for name in one["matrices"] if name not in other["matrices"]]:
+        yield f"the repetition gives no matrices: {', '.join(missing)}"
+
+
+def _of_counts(record: Record, again: Record) -> Iterator[str]:
+    for k, (a, b) in enumerate(zip(record.result["counts"], again.result["counts"], strict=False), start=1):
+        for name in [name for name in a if name not in FIRM and a[name] != b.get(name)]:
+            yield f"task {k}: {name} {a[name]} in the record, {b.get(name)} here"
+
+
+def _of_matrix(name: str, record: Record, again: Record, tolerance: float) -> tuple[str | None, bool]:
+    """How a matrix differs, None where it does not, and whether that is within tolerance."""
+    if name not in again.result["matrices"]:
+        return None, False
+    one, other = record.matrix(name), again.matrix(name)
+    if one.values.shape != other.values.shape:
+        return f"{name} has shape {one.values.shape} in the record, {other.values.shape} here", False
+    if np.array_equal(one.values, other.values, equal_nan=True):
+        return None, True
+    if not np.array_equal(np.isnan(one.values), np.isnan(other.values)):
+        return f"{name}: other cells are missing in the record than here", False
+    gaps = np.nan_to_num(np.abs(one.values - other.values))
+    average = float(np.abs(np.nan_to_num(one.values).mean(axis=1) - np.nan_to_num(other.values).mean(axis=1)).max())
+    width = one.bounds[1] - one.bounds[0]
+    width = width if np.isfinite(width) else 1.0
+    samples = np.array([SAMPLES / task["n_test"] for task in record.result["tasks"]]) * width
+    limit = tolerance * width
+    near = average <= limit and bool((gaps <= np.maximum(CELL * limit, samples) + 1e-12).all())
+    i, j = (int(k) for k in np.unravel_index(gaps.argmax(), gaps.shape))
+    most = f"R[{i}, {j + 1}]: {one.values[i, j]:.6g} in the record, {other.values[i, j]:.6g} here"
+    return (
+        f"{name}: {np.count_nonzero(gaps)} of {gaps.size} cells differ, most {most}; "
+        f"averages over tasks differ by up to {average:.2g} ({limit:.2g} allowed)"
+    ), near
+
+
+def _why(record: Record) -> str:
+    """The reason of a failure, without the line of code, which moves."""
+    return (record.reason or "").partition(" (at ")[0] or "ok"
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Where plain data differ, by dotted names."""
+    for name in one:
+        a, b = one[name], other.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            yield f"{prefix}{name}: {a} in the record, {b} here"
+    for name in [name for name in other if prefix and name not in one]:
+        yield f"{prefix}{name}: not in the record, {other[name]} here"
+
+
+def _plain(data: Any) -> Any:
+    return json.loads(json.dumps(data))
