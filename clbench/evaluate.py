@@ -157,8 +157,8 @@ def checked(scores: Tensor, n: int, query: Query, name: str) -> Tensor:
     if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
         got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise BadInput(f"{name}.predict() must return scores of shape {expected} (samples, candidates); got {got}")
-    if bool(torch.isnan(scores).any()):
-        raise BadInput(f"{name}.predict() returned NaN; use minus infinity for 'never'")
+    if bool((torch.isnan(scores) | torch.isposinf(scores)).any()):
+        raise BadInput(f"{name}.predict() returned NaN or infinity; use minus infinity for 'never'")
     return scores
 
 

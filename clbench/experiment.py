@@ -186,6 +186,8 @@ def _seeds(seed: int, apart: Mapping[str, Any]) -> Seeds:
         _whole(f"seeds.{name}", value, 0)
     seeds = construct(Seeds, {**dataclasses.asdict(Seeds.of(seed)), **apart}, "seeds")
     assert isinstance(seeds, Seeds)
+    if seed not in (given := dataclasses.astuple(seeds)):
+        raise BadInput(f"seed={seed} labels the run, but is none of its seeds {sorted(set(given))}; give one of those")
     return seeds
 
 

@@ -90,6 +90,7 @@ def merge(source: Path, into: Path, *, with_predictions: bool = False) -> Merged
         path, found = known.get(record.id, (None, None))
         if path and found and same_result(found, record):
             merged.there.append(path)
+            merged.passed_over[PREDICTIONS] += candidate.predictions is not None
         elif path:
             merged.left_out.append(f"{candidate.name} is the run of {path}, with another result")
         elif target.exists():

@@ -17,7 +17,7 @@ from typing import Any
 from clbench.compose import expand
 from clbench.errors import BadInput, ClbenchError
 from clbench.places import config, read_yaml
-from clbench.record import FILE, Record, read_record
+from clbench.record import FILE, Record, read_record, same_result
 from clbench.store import Store
 
 
@@ -192,7 +192,7 @@ def _compare(before: dict[str, Record], now: list[Record]) -> None:
     """Say how many results equal the committed ones, bit by bit."""
     both = [(r, before[r.id]) for r in now if r.status == "ok" and r.id in before and before[r.id].status == "ok"]
     if both:
-        same = sum(a.result_sha256 == b.result_sha256 for a, b in both)
+        same = sum(same_result(a, b) for a, b in both)
         _say(f"{same} of {len(both)} results are bit-identical to those committed before")
 
 

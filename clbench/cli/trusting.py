@@ -34,7 +34,7 @@ def run_verify(places: Sequence[str], data_dir: str, config_dir: str | None, tol
             continue
         _say(f"  {verdict.grade}{_status(record)}")
         _list("", verdict.differences)
-        _list("otherwise than in the record, " if verdict.surroundings else "", verdict.surroundings)
+        _list("surroundings: ", verdict.surroundings)
         codes.append(1 if verdict.grade == "NOT reproduced" else 0)
     if len(codes) > 1:
         _say(f"{codes.count(0)} of {len(codes)} reproduced")
