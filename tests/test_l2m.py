@@ -138,3 +138,18 @@ def test_sample_efficiency_is_zero_for_a_falling_or_poor_curve_and_has_no_value_
     assert sample_efficiency([rising, falling, 0.1 * rising], experts) == pytest.approx({1: 1.0, 2: 0.0, 3: 0.0})
     assert sample_efficiency([np.linspace(0.9, 0.1, 30), rising, rising], experts).keys() == {2, 3}
     assert relative_performance([rising], [[rising, 2 * rising]]) == pytest.approx({1: 0.75}), "a mean over two experts"
+
+
+def test_one_task_after_another_the_steps_of_transfer_multiply_to_the_whole_way() -> None:
+    """Identity 7 of the reference: ratios telescope, and a contrast is the ratio's."""
+    generator = np.random.default_rng(0)
+    for n in (2, 3, 6):
+        r = generator.uniform(0.05, 1.0, (n + 1, n))
+        for of in (forward_transfer, backward_transfer):
+            ratios, contrasts = of(r), of(r, compare=contrast)
+            for pair, (quotient,) in ratios.items():
+                assert contrasts[pair] == pytest.approx([(quotient - 1) / (quotient + 1)])
+            for b in range(1, n + 1):
+                steps = [values[0] for (_, affected), values in ratios.items() if affected == b]
+                first, last = (0, b - 1) if of is forward_transfer else (b, n)
+                assert math.prod(steps) == pytest.approx(r[last, b - 1] / r[first, b - 1])

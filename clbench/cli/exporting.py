@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clbench.errors import RecordError
 
-SHOWN = 3  # folders whose commands are printed
+SHOWN = 3  # folders whose commands are printed, and lifetimes that are named
 
 
 def export_l2m(records: Path, out: Path) -> int:
@@ -24,8 +24,9 @@ def export_l2m(records: Path, out: Path) -> int:
         raise RecordError("nothing to export\n  " + "\n  ".join([*shown[:5], *(["..."] if len(shown) > 5 else [])]))
     for line in left_out:
         sys.stderr.write(f"left out: {line}\n")
-    for line in done.without_curves:
-        sys.stdout.write(f"{line}: {NO_CURVES}\n")
+    if bare := done.without_curves:
+        named = "; ".join([*bare[:SHOWN], *(["..."] if len(bare) > SHOWN else [])])
+        sys.stdout.write(f"{len(bare)} of {len(done.lifetimes)} lifetimes have {NO_CURVES}\n  {named}\n")
     places = sorted({folder.parent.parent for folder in done.lifetimes})
     experts = {folder.parent.parent for folder in done.experts}
     if places:

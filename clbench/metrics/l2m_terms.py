@@ -208,7 +208,7 @@ def relative_performance(blocks: Curves, expert_blocks: Sequence[Curves], train_
     for task, own in _blocks_by_task(blocks, train_order).items():
         x = np.concatenate(own)
         sums = [(x[: len(y)].sum(), y[: x.size].sum()) for y in _experts(expert_blocks, task)]
-        values[task] = mean([a / b if b else float("nan") for a, b in sums])
+        values[task] = mean([_over(a, b) for a, b in sums])
     return values
 
 
@@ -228,8 +228,8 @@ def sample_efficiency(blocks: Curves, expert_blocks: Sequence[Curves], train_ord
         reached = [(t, s) for t, s in runs if s != 0]
         if steps == 0 or (runs and not reached):
             continue
-        falls = np.dot(np.arange(x.size) - (x.size - 1) / 2, x) < 0
-        ratios = [0.0 if top < 0.2 * t else top / t * s / steps for t, s in reached]
+        falls = np.dot(np.arange(x.size) - (x.size - 1) / 2, x) < -SAME
+        ratios = [0.0 if top < 0.2 * t else _over(top, t) * _over(s, steps) for t, s in reached]
         values[task] = mean([0.0 * t if falls else ratio for (t, _), ratio in zip(reached, ratios, strict=True)])
     return values
 
@@ -237,6 +237,10 @@ def sample_efficiency(blocks: Curves, expert_blocks: Sequence[Curves], train_ord
 def lifetime(terms: Mapping[int, float] | ByPair) -> float:
     """Mean over the tasks or pairs that have a value, of a pair the first; NaN where none has one."""
     return mean([v[0] if isinstance(v, list) else v for v in terms.values()])
+
+
+def _over(a: float, b: float) -> float:
+    return a / b if b else float("nan")
 
 
 def _order(r: Array, train_order: Order) -> Sequence[int]:
