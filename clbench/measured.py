@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clbench.metrics import Metric, References
+from clbench.metrics.during_training import over_seen
 from clbench.record import Record
 
 _OF_TASKS = {"test_sizes": "n_test", "train_samples": "n_train"}
@@ -55,12 +56,15 @@ def _during_training(record: Record) -> dict[str, Any]:
     curves, blocks = record.curves, learning_blocks(record)
     if not curves or not all(blocks):
         return {}
-    found = {
+    found: dict[str, Any] = {
         "curves": np.array(curves["accuracy"], dtype=np.float64),
         "steps": np.array(curves["step"]),
         "ends": np.cumsum([len(block) for block in blocks]) - 1,
         "blocks": [np.array(block) for block in blocks],
     }
+    seen = found["steps"] > 0  # before the first step of a task the model is that of the evaluation before
+    found["curve"] = over_seen(found["curves"], found["ends"])[seen]
+    found["curve_ends"] = np.cumsum(seen)[found["ends"]] - 1
     if curves["every"] == 1:  # the first evaluations are then those after 0, 1, 2... mini-batches
         length = min(map(len, blocks))
         found["early_curve"] = np.mean([block[:length] for block in blocks], axis=0)

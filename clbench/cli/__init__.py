@@ -97,6 +97,10 @@ def _dispatch_on_records(args: argparse.Namespace) -> int:
         from clbench.cli.exporting import export_l2m
 
         return export_l2m(Path(args.records), Path(args.out))
+    if args.command == "metrics":
+        from clbench.cli.metrics_of import show_metrics
+
+        return show_metrics(Path(args.record), Path(args.references) if args.references else None)
     if args.command == "compare":
         from clbench.cli.comparing import compare_runs
 
@@ -169,6 +173,9 @@ def _commands_on_records(commands: argparse._SubParsersAction[argparse.ArgumentP
     report.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")
     report.add_argument("--out", help="where the files go (default: the records folder)")
     report.add_argument("--without-costs", action="store_true", help="leave out what depends on the machine")
+    metrics = commands.add_parser("metrics", help="every metric of a record, and what other libraries would print")
+    metrics.add_argument("record", metavar="RECORD", help="a record.json or its folder")
+    metrics.add_argument("--references", metavar="FOLDER", help="records with the runs of reference strategies")
     export = commands.add_parser("export", help="records folder -> logs that another tool reads")
     export.add_argument("format", choices=("l2m",), help="l2m: lifetimes as l2logger writes and l2metrics reads them")
     export.add_argument("records", nargs="?", default="records", help="folder of records (default: records)")

@@ -50,10 +50,11 @@ def brier_score(truth: ArrayLike, squares: ArrayLike) -> float:
     return mean(1.0 - 2.0 * np.asarray(truth, dtype=np.float64) + np.asarray(squares, dtype=np.float64))
 
 
-_MEASURES: tuple[tuple[str, str, str, str, float], ...] = (
+_MEASURES: tuple[tuple[str, str, str, str, str, float], ...] = (
     (
         "expected_calibration_error",
         "calibration error",
+        "fraction",
         "sum_m (n_m/n) |acc_m - conf_m| over 15 bins of equal width",
         "Naeini et al., Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015",
         1.0,
@@ -61,6 +62,7 @@ _MEASURES: tuple[tuple[str, str, str, str, float], ...] = (
     (
         "negative_log_likelihood",
         "negative log-likelihood",
+        "nats",
         "mean of -log p, p = probability of the truth",
         "the usual definition",
         math.inf,
@@ -68,6 +70,7 @@ _MEASURES: tuple[tuple[str, str, str, str, float], ...] = (
     (
         "brier_score",
         "Brier score",
+        "squared probability",
         "mean of sum_c (p_c - y_c)², summed over the classes of the cell",
         "Brier, Verification of forecasts expressed in terms of probability, Monthly Weather Review 1950",
         2.0,
@@ -88,8 +91,8 @@ CALIBRATION = tuple(
         function,
         is_difference=False,
         matrix=name,
-        unit="nats" if name == "negative_log_likelihood" else "fraction",
+        unit=unit,
     )
-    for name, title, cell, source, high in _MEASURES
+    for name, title, unit, cell, source, high in _MEASURES
     for when, time, average, function in _TIMES
 )

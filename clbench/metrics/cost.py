@@ -58,13 +58,14 @@ COST = (
     Metric(
         "model_size.diaz2018",
         "model size efficiency",
-        "min(1, (1/T) sum_i Mem(θ_1) / Mem(θ_i)), θ_i = parameters after task i",
+        "min(1, (1/T) sum_i p_1 / p_i), p_i = parameters after task i",
         f"{DIAZ} (MS); as in Continuum",
         True,
         (0.0, 1.0),
         _model_size,
-        reads=("parameter_bytes",),
+        reads=("parameters",),
         unit="score",
+        differs="counts parameters where the paper counts their memory: the same for numbers of one kind",
     ),
     Metric(
         "sample_storage.diaz2018",

@@ -195,6 +195,7 @@ DURING_TRAINING = (
         mean,
         reads=("curve",),
         is_difference=False,
+        differs="in clbench's runs: of equally weighted tasks, every some optimiser steps and at the ends of tasks",
     ),
     Metric(
         "average_accuracy_at_task_ends.iblurry2022",
