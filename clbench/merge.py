@@ -223,7 +223,7 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 def _outside(name: str, size: int, link: bool) -> str | None:
     """Why a member of an archive is not to be touched."""
     parts = PurePosixPath(name.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[:1]:
+    if parts.is_absolute() or ".." in parts.parts or any(":" in part for part in parts.parts[:1]):
         return "has a name that leads out of the archive"
     if link:
         return "is a link, which is not followed"

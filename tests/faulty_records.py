@@ -56,6 +56,14 @@ def set_field(value: Any, *names: str) -> Edit:
     return edit
 
 
+def lowered(data: dict[str, Any], by: int = 1) -> None:
+    """Some samples of a task not trained yet are wrong that were right."""
+    n_test = data["result"]["tasks"][1]["n_test"]
+    right = round(data["result"]["matrices"]["accuracy"]["values"][0][1] * n_test)
+    assert right >= by
+    set_cell((right - by) / n_test, 0, 1)(data)
+
+
 def another_stream(data: dict[str, Any]) -> None:
     """A fingerprint that is consistent in itself, of other data."""
     tasks = data["result"]["tasks"]
