@@ -12,12 +12,14 @@ def show_list(kind: str) -> int:
     """Print a table of one kind of thing."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     columns, rows = _TABLES[kind]
     console = Console(width=None if Console().is_terminal else 160)
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows():
+    found = list(rows())
+    name = Column(columns[0], min_width=max((len(row[0]) for row in found), default=0))  # to be copied as it is
+    table = Table(name, *columns[1:], box=None, pad_edge=False, header_style="bold")
+    for row in found:
         table.add_row(*map(escape, row))  # R[j,j] is no style
     console.print(table)
     return 0
@@ -48,7 +50,8 @@ def _metrics() -> Iterator[tuple[str, ...]]:
     from clbench.metrics import METRICS
 
     for metric in METRICS.values():
-        yield metric.id, "higher" if metric.higher_is_better else "lower", metric.formula, metric.source
+        source = f"{metric.source}; differs: {metric.differs}" if metric.differs else metric.source
+        yield metric.id, "higher" if metric.higher_is_better else "lower", metric.unit, metric.formula, source
 
 
 def _datasets() -> Iterator[tuple[str, ...]]:
@@ -67,7 +70,7 @@ _TABLES = {
     "strategies": (("strategy", "what it does"), _strategies),
     "models": (("model", "what it is"), _models),
     "backbones": (("backbone", "what it is", "licence of the weights"), _backbones),
-    "metrics": (("metric", "better", "formula", "source"), _metrics),
+    "metrics": (("metric", "better", "unit", "formula", "source"), _metrics),
     "datasets": (("source", "what it is"), _datasets),
     "studies": (("study", "takes", "purpose"), _studies),
 }

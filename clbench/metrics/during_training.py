@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from clbench.metrics.metric import Array, Metric, mean
 
@@ -56,9 +57,9 @@ def _last_five(curves: Array, ends: Array) -> float:
     return mean(np.array(learned) - curves[: len(learned), -5:].mean(axis=1))
 
 
-def over_seen(curves: Array, ends: Array) -> Array:
+def over_seen(curves: Array, ends: ArrayLike) -> Array:
     """At each evaluation the mean over the tasks seen so far, the one in training included: (N,)."""
-    seen = np.searchsorted(ends, np.arange(curves.shape[1])) + 1
+    seen = np.searchsorted(np.asarray(ends), np.arange(curves.shape[1])) + 1
     return np.array([mean(curves[:s, n]) for n, s in enumerate(np.minimum(seen, len(curves)))])
 
 

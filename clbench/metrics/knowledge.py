@@ -34,8 +34,8 @@ def _fuar(invariant: Array, updated: Array, new: Array) -> float:
 
 
 def geometric(values: Array) -> float:
-    """The exponential of the mean logarithm."""
-    return float(np.exp(mean(np.log(values))))
+    """The exponential of the mean logarithm; NaN where a value is not positive."""
+    return float(np.exp(mean(np.log(values)))) if not (np.asarray(values) <= 0).any() else math.nan
 
 
 def _untrained(r: Array) -> float:
