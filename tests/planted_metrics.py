@@ -14,6 +14,7 @@ Array = NDArray[np.float64]
 CORRECT = metric("forgetting.rwalk2018")
 ACCURACY = metric("average_accuracy.gem2017")
 TRANSFER = metric("backward_transfer.gem2017")
+WINDOWED = metric("windowed_forgetting.delange2023[w=10]")
 
 
 def _divides_by_t(r: Array) -> float:
@@ -47,13 +48,25 @@ def _draws(r: Array) -> float:
     return float(r[-1].mean() + 1e-6 * np.random.default_rng().random())
 
 
+def _sorts_in_place(curves: Array, w: int) -> float:
+    curves.sort(axis=1)
+    return float((curves[:, -1] - curves[:, 0]).mean())
+
+
+def _takes_what_is_there(curves: Array, w: int) -> float:
+    return float(np.nanmax(curves) - np.nanmin(curves))
+
+
 OTHER: dict[str, Any] = {"id": "mine.mine2025", "title": "mine", "formula": "mine", "source": "mine"}
 SUBMITTED: dict[str, tuple[Metric, str]] = {  # name: the metric, and the clause that is meant to catch it
     "NamesNoSource": (replace(CORRECT, source=""), "metric_is_described"),
+    "ReadsWhatNoRunGives": (replace(ACCURACY, reads=("gradients",), **OTHER), "metric_is_described"),
     "HasABareName": (replace(CORRECT, id="forgetting"), "metric_is_described"),
     "DividesByT": (replace(TRANSFER, function=_divides_by_t), "metric_agrees_with_the_vectors"),
     "PadsInPlace": (replace(ACCURACY, function=_pads_in_place), "metric_leaves_its_input_alone"),
     "DrawsAtRandom": (replace(ACCURACY, function=_draws), "metric_leaves_its_input_alone"),
+    "SortsCurvesInPlace": (replace(WINDOWED, function=_sorts_in_place), "metric_leaves_its_input_alone"),
+    "SkipsMissingEvaluations": (replace(WINDOWED, function=_takes_what_is_there), "missing_cells_give_nan"),
     "SkipsMissingCells": (replace(ACCURACY, function=_skips_missing), "missing_cells_give_nan"),
     "ZeroForOneTask": (replace(TRANSFER, function=_zero_for_one_task), "one_task_gives_nan_or_a_score"),
     "RaisesForOneTask": (replace(TRANSFER, function=_raises_for_one_task, **OTHER), "one_task_gives_nan_or_a_score"),
