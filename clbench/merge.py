@@ -17,12 +17,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from clbench.errors import BadInput, RecordError
 from clbench.identity import shipped_card
 from clbench.invariants.scores import predictions_fault
-from clbench.record import FILE, PREDICTIONS, Record, parse_record, place, same_result
+from clbench.record import FILE, PREDICTIONS, Record, load_arrays, parse_record, place, same_result
 from clbench.store import Reading, Store, contradictions
 
 LARGE = 1 << 28  # bytes of a file that is no record
@@ -132,10 +130,9 @@ def _checked(record: Record, item: Item) -> bytes:
     """Kept predictions, arrays without code; ``RecordError`` where they contradict the record."""
     content = item.read()
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            fault = predictions_fault(record.result, {name: file[name] for name in file.files})
-    except (*DAMAGED, TypeError, KeyError) as error:
-        fault = f"they cannot be read: {error}"
+        fault = predictions_fault(record.result, load_arrays(io.BytesIO(content)))
+    except RecordError as error:
+        fault = str(error)
     if fault:
         raise RecordError(f"has predictions that do not belong to it: {fault}")
     return content

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import marshal
 import math
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -242,10 +245,18 @@ def load_predictions(folder: Path) -> dict[str, NDArray[Any]]:
     """Kept predictions of a record: arrays (T+1, N) per row and test sample, and ``probe`` and ``y`` (N,)."""
     path = folder / PREDICTIONS
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+        return load_arrays(path)
+    except RecordError as error:
         raise RecordError(f"{path}: no kept predictions here ({error})") from error
+
+
+def load_arrays(file: Path | io.BytesIO) -> dict[str, NDArray[Any]]:
+    """Arrays by name, and no pickle; ``RecordError`` where they cannot be read."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise RecordError(f"the arrays cannot be read: {error}") from error
 
 
 def total(values: list[float | None]) -> float:

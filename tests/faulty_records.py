@@ -40,6 +40,11 @@ def accuracy(data: dict[str, Any], name: str = "accuracy") -> list[list[Any]]:
     return values
 
 
+def curve(data: dict[str, Any]) -> list[list[Any]]:
+    values: list[list[Any]] = data["curves"]["accuracy"]
+    return values
+
+
 def set_cell(value: Any, i: int = 2, j: int = 1, name: str = "accuracy") -> Edit:
     def edit(data: dict[str, Any]) -> None:
         accuracy(data, name)[i][j] = value
@@ -113,6 +118,19 @@ CAREFUL: Mapping[str, tuple[Edit, str]] = {
     "an absolute label": (set_field("/evil", "names", "model"), "a path that points elsewhere"),
     "a seed that is a path": (set_field("../../evil", "seed"), "its seed must be a whole number"),
     "code in a field": (set_field("cos\nsystem\n(S'touch evil'\ntR.", "pickle"), "holds what no record of schema"),
+    "a command that does more": (
+        set_field("clbench run scenario=x; touch evil", "command"),
+        "more than one clbench run",
+    ),
+    "another command": (set_field("touch evil", "command"), "more than one clbench run"),
+    "a card without text": (set_field({"a": 1}, "card", "citation"), "the citation of its card is no text"),
+    "a curve that ends elsewhere": (
+        lambda data: curve(data)[0].__setitem__(-1, 0.5),
+        "its curve of task 1 ends task 5 at",
+    ),
+    "a curve too short": (lambda data: curve(data)[0].pop(), "its curves are of 5 tasks with"),
+    "a curve out of order": (lambda data: data["curves"]["task"].reverse(), "are not in order"),
+    "a curve beyond 1": (lambda data: curve(data)[2].__setitem__(0, 1.5), "its curve of task 3 holds 1.5"),
     "half a character": (set_field("\ud800", "command"), "is truncated or not JSON"),
 }
 

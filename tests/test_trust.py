@@ -18,7 +18,7 @@ from tests.faulty_records import CARELESS, FAULTS, another_stream, as_schema_1, 
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs of one entry, as they were left."""
     cwd = tmp_path_factory.mktemp("good")
-    assert quick("-m", "seed=0,1,2", "probe_every=20", cwd=cwd).code == 0
+    assert quick("-m", "seed=0,1,2", "probe_every=20", "probe_samples=200", cwd=cwd).code == 0
     return cwd / "records"
 
 
@@ -71,7 +71,7 @@ def test_a_faulty_record_is_run_again_and_replaced(good: Path, tmp_path: Path) -
     path = next((tmp_path / "records").rglob(f"seed0-*/{FILE}"))
     whole = path.read_bytes()
     CARELESS["a flipped digit"][0](path)
-    answer = quick("seed=0", "probe_every=20", cwd=tmp_path)
+    answer = quick("seed=0", "probe_every=20", "probe_samples=200", cwd=tmp_path)
     assert answer.code == 0
     assert "done already" not in answer.out
     assert json.loads(path.read_bytes())["result"] == json.loads(whole)["result"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clbench.identity import decisive, shipped_card, shipped_target
+from clbench.identity import PROSE, decisive, shipped_card, shipped_target
 
 Data = Mapping[str, Any]
 LABELS = ("scenario", "strategy", "model", "trainer")
@@ -41,6 +42,9 @@ def outline(data: Data) -> Iterator[str]:
         yield f"its seed must be a whole number from 0 on; got {data['seed']!r:.60}"
     if data["status"] not in ("ok", "failed", "skipped"):
         yield f"unknown status {data['status']!r:.60}"
+    command = data["command"]
+    if command is not None and (command[:12] != "clbench run " or shlex.join(shlex.split(command)) != command):
+        yield f"its command is more than one clbench run: {command!r:.60}"
 
 
 def identity(data: Data) -> Iterator[str]:
@@ -76,6 +80,10 @@ def card(data: Data) -> Iterator[str]:
     own, label = data["identity"]["scenario"], data["names"]["scenario"]
     if fields := _differing(decisive(data["card"]), own):
         yield f"its card is not the one of its identity; they differ in: {fields}"
+    for name in PROSE:
+        text = data["card"].get(name)
+        if not isinstance(text, list if name == "reported" and text else TEXT):
+            yield f"the {name} of its card is no {'list' if name == 'reported' else 'text'}: {text!r:.60}"
     shipped = shipped_card(label)
     if shipped and (fields := _differing(decisive(shipped), own)):
         yield f"its card differs from the '{label}' that clbench ships, in: {fields}"
