@@ -119,7 +119,7 @@ def experiment(composed: Composed, strategy: Strategy | type[Strategy] | None = 
         data_dir=Path(config["data_dir"]),
         names=names,
         command=_command(composed) if strategy is None else None,
-        extras=_extras(config),
+        extras=_extras(config, chosen),
     )
     try:
         json.dumps(made.identity(), allow_nan=False)
@@ -174,11 +174,13 @@ def _whole(name: str, value: Any, least: int) -> int:
     return value
 
 
-def _extras(config: Mapping[str, Any]) -> Extras:
+def _extras(config: Mapping[str, Any], strategy: Strategy) -> Extras:
+    """What is measured on demand; a strategy whose rows before the last mean nothing is not probed on its way."""
     every, flops = config.get("probe_every"), config.get("flops", False)
     if not isinstance(flops, bool):
         raise BadInput(f"flops must be true or false; got {flops!r}")
-    return Extras(None if every is None else Probing(every, config.get("probe_samples", 100)), flops)
+    probing = None if every is None else Probing(every, config.get("probe_samples", 100))
+    return Extras(probing if strategy.measured_rows == "all" else None, flops)
 
 
 def _seeds(seed: int, apart: Mapping[str, Any]) -> Seeds:

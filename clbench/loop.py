@@ -172,8 +172,7 @@ def run(
     """Run a prepared strategy over a stream, from ``progress`` on; ``checkpoint`` gets what to save after each task."""
     progress, extras = progress or Progress(), extras or Extras()
     stage = Stage(stream, device)
-    probing = extras.probing if strategy.measured_rows == "all" else None  # rows that mean nothing are not probed
-    prober = Prober(probing, strategy, stream, seeds, progress.curves) if probing else None
+    prober = Prober(extras.probing, strategy, stream, seeds, progress.curves) if extras.probing else None
 
     def measure(row: int) -> Row | None:
         stage.add(strategy.branches(), row)
@@ -202,7 +201,7 @@ def run(
                 checkpoint(progress, state)
             if watcher and row is not None:
                 watcher.finished_task(task.index, row, meter.seconds)
-    return _result(progress, stream, probing)
+    return _result(progress, stream, extras.probing)
 
 
 def train_one(
