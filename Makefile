@@ -21,8 +21,9 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-benchmark: $(VENV)/ready
+benchmark: $(VENV)/ready browser
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/page_load.py
 
 # The report's page is tested in headless Chromium; Debian's packages bring it where it is missing.
 browser:

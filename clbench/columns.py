@@ -13,6 +13,7 @@ from clbench.record import Record, total
 SORT_KEY = "average_accuracy.gem2017"
 FROM_SCRATCH = "forward_transfer.cuber2022"
 MANY_TASKS = 20
+SECONDARY = ("average_incremental_accuracy.icarl2017_macro", FROM_SCRATCH, "intransigence.rwalk2018")
 Value = Callable[[Record, References], float]
 
 
@@ -20,7 +21,8 @@ Value = Callable[[Record, References], float]
 class Column:
     """One number per run, with its definition.
 
-    ``unit``: ``fraction``, ``samples``, ``bytes``, ``bytes per task``, ``seconds`` or ``ratio``.
+    ``unit``: ``fraction``, ``samples``, ``bytes``, ``bytes per task``, ``seconds`` or ``ratio``. ``main``: shown at
+    first; ``machine``: depends on the machine.
     """
 
     id: str
@@ -30,6 +32,10 @@ class Column:
     formula: str
     source: str
     value: Value
+    main: bool = True
+    machine: bool = False
+    bounds: tuple[float, float] | None = None
+    differs: str = ""
 
 
 def columns(records: Sequence[Record]) -> tuple[Column, ...]:
@@ -60,7 +66,8 @@ def _metric_column(m: Metric) -> Column:
     def value(record: Record, references: References) -> float:
         return m(record.matrix(m.matrix), references) if m.matrix in record.result["matrices"] else math.nan
 
-    return Column(m.id, m.title, "fraction", m.higher_is_better, m.formula, m.source, value)
+    what = (m.id, m.title, "fraction", m.higher_is_better, m.formula, m.source, value)
+    return Column(*what, main=m.id not in SECONDARY, bounds=m.bounds, differs=m.differs)
 
 
 def _masked_column(m: Metric) -> Column:
@@ -68,7 +75,9 @@ def _masked_column(m: Metric) -> Column:
         return m(record.matrix("task_masked_accuracy"))
 
     source = f"{m.source}; of the matrix scored among each task's own classes, as if its label were given"
-    return Column(f"task_masked.{m.id}", f"task-masked {m.title}", "fraction", True, m.formula, source, value)
+    return Column(
+        f"task_masked.{m.id}", f"task-masked {m.title}", "fraction", True, m.formula, source, value, bounds=m.bounds
+    )
 
 
 def _per_task(rows: Sequence[Mapping[str, Any]], name: str, record: Record) -> list[float | None]:
@@ -102,7 +111,9 @@ def _train_slowdown(record: Record, _: References) -> float:
 
 
 def _cost(id: str, title: str, unit: str, formula: str, source: str, value: Value) -> Column:
-    return Column(id, title, unit, False, formula, source, value)
+    ends = (0.0, math.inf)
+    main = id != "stored_samples"
+    return Column(id, title, unit, False, formula, source, value, main, id.startswith("train_seconds"), ends)
 
 
 _COUNTED = "counted by clbench"

@@ -13,7 +13,7 @@ from clbench.columns import SORT_KEY, Column, columns
 from clbench.matrix import ScoreMatrix
 from clbench.oracles import Oracles
 from clbench.record import Record
-from clbench.statistics import MIN_SEEDS, Estimate, estimate
+from clbench.statistics import MIN_SEEDS, Estimate, Ranking, estimate
 
 INFERENCE = "task_inference_accuracy"
 
@@ -44,6 +44,8 @@ class Entry:
     failures: tuple[Failure, ...] = ()
     missing: tuple[int, ...] = ()
     rank: int | None = None
+    track: str = ""
+    failed: tuple[Record, ...] = ()
 
     def estimate(self, column: str = SORT_KEY) -> Estimate:
         """Mean and interval of a column over the finished seeds."""
@@ -100,6 +102,7 @@ class Table:
     columns: tuple[Column, ...]
     entries: tuple[Entry, ...]
     skipped: tuple[Failure, ...]
+    standing: str = ""
 
     @property
     def is_variant(self) -> bool:
@@ -114,6 +117,9 @@ class Leaderboard:
     official: tuple[Table, ...]
     variants: tuple[Table, ...]
     left_out: tuple[str, ...] = field(default_factory=tuple)
+    warnings: tuple[str, ...] = ()
+    ranking: Ranking | None = None
+    no_ranking: str = ""
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -170,7 +176,8 @@ def _entry(label: str, group: list[Record], seeds: Sequence[int], shown: Iterabl
     values = {column.id: tuple(column.value(r, oracles.beside(r)) for r in done) for column in shown}
     missing = tuple(sorted(set(seeds) - {r.seed for r in group}))
     head = group[0]
-    return Entry(label, head.names, head.entry, head.reference, done, values, failures, missing)
+    failed = tuple(r for r in group if r.status != "ok")
+    return Entry(label, head.names, head.entry, head.reference, done, values, failures, missing, failed=failed)
 
 
 def _ranked(entries: list[Entry]) -> tuple[Entry, ...]:

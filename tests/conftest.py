@@ -18,6 +18,7 @@ TOGETHER = (  # files whose import or shared run takes seconds: on one worker, o
     "test_avalanche.py",
     "test_command_line.py",
     "test_custom_strategy.py",
+    "test_page.py",
     "test_study.py",
     "test_sweep.py",
     "test_wheel.py",

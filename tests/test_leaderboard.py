@@ -77,7 +77,7 @@ def test_a_failed_record_is_visible_with_its_reason_and_never_averaged(pages: Pa
     mean = row["values"]["average_accuracy.gem2017"]
     assert mean["n"] == 2
     assert mean["mean"] == pytest.approx(np.mean(mean["per_seed"]))
-    assert mean["half_width"] is None
+    assert (mean["low"], mean["high"], mean["method"]) == (None, None, "none")
     assert row["failed"] == [{"seed": 2, "reason": "failed: NonFiniteLoss: the loss is nan"}]
     for page in (md, html):
         assert "replay, seed 2: failed: NonFiniteLoss: the loss is nan" in page
@@ -104,7 +104,7 @@ def test_a_skipped_strategy_is_named_with_its_reason_and_has_no_row(pages: Pages
 def test_fewer_than_three_seeds_give_no_interval_and_no_rank(pages: Pages) -> None:
     md, data, _ = pages(*several("naive", 0.2, seeds=2))
     row = data["scenarios"][0]["entries"][0]
-    assert (row["rank"], row["values"]["average_accuracy.gem2017"]["half_width"]) == (None, None)
+    assert (row["rank"], row["values"]["average_accuracy.gem2017"]["low"]) == (None, None)
     assert "fewer than 3 seeds: not ranked" in md
     assert " ± " not in "".join(line for line in md.splitlines() if line.startswith("|"))
 
@@ -231,16 +231,18 @@ def test_growth_is_open_where_a_count_is_missing() -> None:
 
 def test_an_undefined_metric_is_a_dash_and_null_and_never_zero(pages: Pages) -> None:
     values = np.full((4, 3), np.nan)
-    values[3] = 0.9
-    records = several("joint", 0.9, reference=True, matrix=ScoreMatrix(values), costs=[])
+    values[0], values[3] = 0.1, 0.9
+    unknown: list[dict[str, None]] = [{"train_seconds": None}] * 3
+    records = several("joint", 0.9, reference=True, matrix=ScoreMatrix(values), costs=unknown)
     md, data, _ = pages(*records)
     found = data["scenarios"][0]["entries"][0]["values"]
     assert found["average_accuracy.gem2017"]["mean"] == pytest.approx(0.9)
     for column in ("forgetting.rwalk2018", "backward_transfer.gem2017", "train_seconds"):
-        assert found[column] == {"mean": None, "half_width": None, "n": 3, "per_seed": [None, None, None]}
+        nothing = {"mean": None, "low": None, "high": None, "n": 3, "method": "none", "per_seed": [None, None, None]}
+        assert found[column] == nothing
     row = next(line for line in md.splitlines() if line.startswith("| — | joint"))
-    assert row.split(" | ")[3:10] == ["90.0 ± 0.0", "—", "—", "—", "—", "—", "—"]
-    assert row.endswith("| 40 | 2.50 | — |")
+    assert row.split(" | ")[3:8] == ["90.0 ± 0.0", "—", "—", "—", "—"]
+    assert row.endswith("| 2.50 | — |")
 
 
 def test_the_task_masked_column_is_there_under_class_incremental_only() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,7 @@ def toy_record(strategy: str = "replay", seed: int = 0, final: float = 0.5, **ch
         "result": toy_result(matrix, changes.pop("fingerprint", f"{scenario}-{seed}")),
         "costs": [{"train_seconds": 1.5}] * matrix.n_tasks,
         "environment": {"python": "3.11"},
-        "command": f"clbench run strategy={strategy} seed={seed}",
+        "command": shlex.join(["clbench", "run", f"strategy={strategy}", f"seed={seed}"]),
     } | changes
     if content["status"] != "ok":
         content |= {"result": {}, "costs": []}

@@ -1,24 +1,28 @@
-"""From a folder of records to the pages of a leaderboard: Markdown, JSON and one self-contained HTML file."""
+"""From a folder of records to a leaderboard: one self-contained HTML page, Markdown, CSV, JSON and LaTeX tables."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from clbench.errors import BadInput, RecordError
-from clbench.leaderboard import make_leaderboard
+from clbench.leaderboard import Leaderboard, Table, make_leaderboard
 from clbench.report.export import to_json
 from clbench.report.html import to_html
+from clbench.report.latex import to_latex
 from clbench.report.markdown import to_markdown
+from clbench.report.tidy import to_csv
 from clbench.store import Reading, Store
 
 __all__ = ["write_report"]
 
 
-def write_report(records_root: Path, out: Path) -> Reading:
-    """Write ``leaderboard.md``, ``.json`` and ``.html`` from a folder of records; the same records, the same bytes.
+def write_report(records_root: Path, out: Path, costs: bool = True) -> Reading:
+    """Write ``leaderboard.html``, ``.md``, ``.csv``, ``.json`` and ``.tex``; the same records, the same bytes.
 
+    Without ``costs`` nothing is shown that depends on the machine, so that the boards of two machines can be compared.
     Returns what was read, with the records left out and why. Raises ``RecordError`` when there is no record at
     all, ``BadInput`` when ``out`` cannot be written.
     """
@@ -26,12 +30,9 @@ def write_report(records_root: Path, out: Path) -> Reading:
     if not reading.records and not reading.left_out:
         raise RecordError(f"no record under '{records_root}'; make some with: clbench run scenario=...")
     prefix = "" if records_root == Path() else f"{records_root}{os.sep}"
-    board = make_leaderboard(reading.records, [text.replace(prefix, "") for text in reading.left_out])
-    pages = {
-        "leaderboard.md": to_markdown(board),
-        "leaderboard.json": json.dumps(to_json(board), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        "leaderboard.html": to_html(board),
-    }
+    records = reading.records if costs else [replace(r, costs=[], environment={}) for r in reading.records]
+    board = make_leaderboard(records, [text.replace(prefix, "") for text in reading.left_out])
+    pages = _pages(board if costs else _without_machine(board))
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in pages.items():
@@ -39,3 +40,20 @@ def write_report(records_root: Path, out: Path) -> Reading:
     except OSError as error:
         raise BadInput(f"cannot write the report to '{out}': {error.strerror or error}") from error
     return reading
+
+
+def _pages(board: Leaderboard) -> dict[str, str]:
+    return {
+        "leaderboard.html": to_html(board),
+        "leaderboard.md": to_markdown(board),
+        "leaderboard.csv": to_csv(board),
+        "leaderboard.json": json.dumps(to_json(board), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "leaderboard.tex": to_latex(board),
+    }
+
+
+def _without_machine(board: Leaderboard) -> Leaderboard:
+    def plain(table: Table) -> Table:
+        return replace(table, columns=tuple(column for column in table.columns if not column.machine))
+
+    return replace(board, official=tuple(map(plain, board.official)), variants=tuple(map(plain, board.variants)))

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from clbench.columns import SORT_KEY, Column
 from clbench.leaderboard import Entry, Leaderboard, Table
 from clbench.matrix import numbered
-from clbench.statistics import Estimate, estimate
+from clbench.statistics import INTERVALS, Estimate, estimate
+from clbench.statistics.ties import READING as TIES
 
 MISSING = "—"
 SCALE = {"fraction": 100.0, "samples": 1.0, "bytes": 1e-6, "bytes per task": 1e-3, "seconds": 1.0, "ratio": 1.0}
@@ -17,14 +18,18 @@ DIGITS = {"fraction": 1, "samples": 0, "bytes": 2, "bytes per task": 1, "seconds
 
 INFERENCE = "Task inference after the last task: percent of each task's test samples taken for their own task."
 READING = (
-    "Rows are sorted by the mean of `average_accuracy.gem2017`, highest first; equal means share a rank.",
-    "Scores are fractions shown as percent, differences of scores as percentage points.",
-    "Means are over the n finished seeds (column seeds); a seed fixes class order, data split, initialisation and "
-    "batches alike for all strategies. ± is half the 95 % Student-t interval; with n < 3 no interval and no rank.",
+    "Rows are sorted by the mean of `average_accuracy.gem2017`, highest first; that figure alone decides the ranks.",
+    TIES,
+    INTERVALS,
+    "Scores are fractions shown as percent, differences of scores as percentage points. Means are over the n finished "
+    "seeds (column seeds); a seed fixes class order, data split, initialisation and batches alike for all strategies.",
     "Reference strategies see data a continual learner must not see: shown, never ranked. "
     "An entry that lacks a seed is shown with the mean of those it has, and not ranked.",
     "— means undefined or not measured, never zero.",
-    "Training time comes last: it depends on the machine, so compare it within one only. 1 MB is 10⁶ bytes.",
+    "Columns that depend on the machine come last and in grey: compare them within one machine only. "
+    "1 MB is 10⁶ bytes.",
+    "Every figure is computed from the score matrices when this page is made; the records hold the matrices, not the "
+    "figures.",
 )
 
 
@@ -42,8 +47,10 @@ def number(value: float, unit: str = "fraction") -> str:
 
 
 def spread(value: Estimate, unit: str = "fraction") -> str:
-    """A mean with its interval where there is one: ``81.2 ± 3.4``."""
+    """A mean with its interval where there is one: ``81.2 ± 3.4``, or ``81.2 [77.0, 83.1]`` where it is lopsided."""
     shown = number(value.mean, unit)
+    if value.method == "bootstrap":
+        return f"{shown} [{number(value.low, unit)}, {number(value.high, unit)}]"
     return shown if math.isnan(value.half_width) else f"{shown} ± {number(value.half_width, unit)}"
 
 
@@ -111,6 +118,31 @@ def overview(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
     return [(label, reference, list(cells(label))) for reference, label in labels]
 
 
+def bounds(column: Column) -> str:
+    """The ends of a column's range for scores in [0, 1], in words; empty where there are none.
+
+    >>> from types import SimpleNamespace
+    >>> bounds(SimpleNamespace(bounds=(0.0, math.inf)))
+    '0 to ∞'
+    """
+    if column.bounds is None:
+        return ""
+    low, high = (f"{end:g}".replace("inf", "∞").replace("-", "−") for end in column.bounds)
+    return f"{low} to {high}"
+
+
+def is_best(entry: Entry, column: Column) -> bool:
+    """Whether the cell is shown in bold: the ranked figure of those that share the first rank."""
+    return column.id == SORT_KEY and entry.rank == 1
+
+
+def ends_group(entry: Entry, table: Table) -> bool:
+    """Whether the next ranked entry has another rank: the seeds separate the two."""
+    ranked = [other for other in table.entries if other.rank]
+    below = ranked[ranked.index(entry) + 1 :][:1] if entry.rank else []
+    return bool(below) and below[0].rank != entry.rank
+
+
 def definitions(board: Leaderboard) -> list[Column]:
     """Every column that occurs, once, in the order of the tables."""
     return list({column.id: column for table in board.tables for column in table.columns}.values())
@@ -119,7 +151,7 @@ def definitions(board: Leaderboard) -> list[Column]:
 def environments(board: Leaderboard) -> list[tuple[str, int]]:
     """What the finished runs ran on, in words, and how many runs each."""
     count: dict[str, int] = {}
-    for record in (r for table in board.tables for e in table.entries for r in e.records):
+    for record in (r for table in board.tables for e in table.entries for r in e.records if r.environment):
         known = record.environment
         parts = [f"{key} {known[key]}" for key in ("clbench", "commit", "python", "torch", "numpy") if known.get(key)]
         parts += [str(known[key]) for key in ("platform", "processor", "accelerator") if known.get(key)]

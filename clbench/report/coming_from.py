@@ -1,12 +1,8 @@
-"""Coming from another library: its figure, our id of the same number, and why the two differ.
-
-``python -m clbench.report.coming_from`` prints the page as Markdown.
-"""
+"""Coming from another library: its figure, our id of the same number, and why the two differ."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -230,7 +226,3 @@ def _page() -> Iterator[str]:
     for quantity, by, id, values in variants():
         yield f"| {quantity} | {by} | `{id}` | {' | '.join(values)} |"
     yield from ("", "—: undefined, because a cell that the definition reads was not measured.")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(to_markdown())

@@ -8,10 +8,11 @@ from typing import Any
 
 from clbench.columns import SORT_KEY, Column
 from clbench.leaderboard import INFERENCE, Entry, Leaderboard, Table
-from clbench.report.cells import definitions, environments
-from clbench.statistics import LEVEL, MIN_SEEDS, estimate
+from clbench.report import cells, summary
+from clbench.report.runs import path
+from clbench.statistics import INTERVALS, LEVEL, MIN_SEEDS, Estimate, Ranking, estimate
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def to_json(board: Leaderboard) -> dict[str, Any]:
@@ -19,17 +20,31 @@ def to_json(board: Leaderboard) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "sort_key": SORT_KEY,
-        "interval": {"method": "Student t", "level": LEVEL, "minimum_seeds": MIN_SEEDS},
-        "columns": {column.id: _column(column) for column in definitions(board)},
+        "interval": {"level": LEVEL, "minimum_seeds": MIN_SEEDS, "method": INTERVALS},
+        "columns": {column.id: _column(column) for column in cells.definitions(board)},
+        "streams": summary.streams(board),
+        "ranking": None if board.ranking is None else _ranking(board.ranking),
         "scenarios": [_table(table) for table in board.tables],
-        "environments": [{"environment": text, "records": n} for text, n in environments(board)],
+        "environments": [{"environment": text, "records": n} for text, n in cells.environments(board)],
+        "warnings": list(board.warnings),
         "left_out": list(board.left_out),
     }
 
 
 def _column(column: Column) -> dict[str, Any]:
-    names = ("title", "unit", "higher_is_better", "formula", "source")
-    return {name: getattr(column, name) for name in names}
+    names = ("title", "unit", "higher_is_better", "formula", "source", "differs", "main", "machine")
+    found = {name: getattr(column, name) for name in names}
+    return found | {"bounds": None if column.bounds is None else [_plain(end) for end in column.bounds]}
+
+
+def _ranking(ranking: Ranking) -> dict[str, Any]:
+    return {
+        "methods": [{"label": n, "mean_rank": r} for n, r in zip(ranking.names, ranking.ranks, strict=True)],
+        "streams": ranking.n_streams,
+        "friedman_p": _plain(ranking.friedman_p),
+        "p_values": [[_plain(p) for p in row] for row in ranking.p_values.tolist()],
+        "not_separated": [[ranking.names[k] for k in group] for group in ranking.groups],
+    }
 
 
 def _table(table: Table) -> dict[str, Any]:
@@ -38,17 +53,20 @@ def _table(table: Table) -> dict[str, Any]:
         "variant": table.is_variant,
         **{key: table.card.get(key) for key in ("protocol", "n_tasks", "summary", "licence", "citation", "notes")},
         "seeds": list(table.seeds),
+        "standing": summary.standing(table),
         "columns": [column.id for column in table.columns],
-        "entries": [_entry(entry) for entry in table.entries],
+        "entries": [_entry(entry, table) for entry in table.entries],
         "skipped": [{"label": f.label, "reason": f.reason} for f in table.skipped],
+        "reported": list(table.card.get("reported") or ()),
     }
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
-    inferred = [_values(share) for share in entry.task_inference()]  # task 1, 2, ... after the last one
+def _entry(entry: Entry, table: Table) -> dict[str, Any]:
+    inferred = [_values(estimate(share), share) for share in entry.task_inference()]  # task 1, 2, ... after the last
     return {
         "rank": entry.rank,
         "label": entry.label,
+        "track": entry.track,
         **{key: entry.names[key] for key in ("strategy", "model", "trainer")},
         "entry": entry.id,
         "reference": entry.reference,
@@ -56,21 +74,23 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "seeds": list(entry.seeds),
         "failed": [{"seed": f.seed, "reason": f.reason} for f in entry.failures],
         "missing": list(entry.missing),
-        "values": {column: _values(values) for column, values in entry.values.items()},
+        "values": {c.id: _values(entry.estimate(c.id), entry.values[c.id]) for c in table.columns},
         **({INFERENCE: inferred} if inferred else {}),
         "records": [
-            {"seed": r.seed, "id": r.id, "result_sha256": r.result_sha256, "command": r.command} for r in entry.records
+            {"seed": r.seed, "id": r.id, "record": path(r), "result_sha256": r.result_sha256, "command": r.command}
+            for r in entry.records
         ],
     }
 
 
-def _values(per_seed: Sequence[float]) -> dict[str, Any]:
-    mean = estimate(per_seed)
+def _values(value: Estimate, per_seed: Sequence[float]) -> dict[str, Any]:
     return {
-        "mean": _plain(mean.mean),
-        "half_width": _plain(mean.half_width),
-        "n": mean.n,
-        "per_seed": [_plain(value) for value in per_seed],
+        "mean": _plain(value.mean),
+        "low": _plain(value.low),
+        "high": _plain(value.high),
+        "n": value.n,
+        "method": value.method,
+        "per_seed": [_plain(score) for score in per_seed],
     }
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from clbench.columns import Column
 from clbench.leaderboard import Entry, Leaderboard, Table
+from clbench.report import summary
 from clbench.report.cells import (
     INFERENCE,
     MISSING,
     READING,
+    bounds,
     cell,
     definitions,
     environments,
@@ -27,11 +30,18 @@ def to_markdown(board: Leaderboard) -> str:
 
 
 def _page(board: Leaderboard) -> Iterator[str]:
-    yield from ("# Leaderboard", "")
-    yield from _bullets(READING, escape=False)
-    if board.left_out:
-        yield from ("## Records left out", "", "These could not be used and are in no figure below.", "")
-        yield from _bullets(board.left_out)
+    yield from ("# Leaderboard", "", summary.lead(board), "", f"{summary.facts(board)}.", "")
+    yield from (
+        "Every column, with full precision: leaderboard.csv and leaderboard.json. Every run: leaderboard.html.",
+        "",
+    )
+    for title, lines, why in (
+        ("Records left out", board.left_out, "These could not be used and are in no figure below."),
+        ("Warnings", board.warnings, "What may make figures doubtful."),
+    ):
+        if lines:
+            yield from (f"## {title}", "", why, "")
+            yield from _bullets(lines)
     if board.official:
         yield from _overview(board)
     for table in board.official:
@@ -40,21 +50,28 @@ def _page(board: Leaderboard) -> Iterator[str]:
         yield from ("# Variants", "", "Scenarios with overrides; not comparable with the official cards.", "")
     for table in board.variants:
         yield from _scenario(table)
+    yield from ("## How to read the figures", "")
+    yield from _bullets(READING, escape=False)
     yield from ("## Definitions", "")
-    yield from _bullets(
-        (
-            f"`{c.id}`: {escaped(c.title)}, {'higher' if c.higher_is_better else 'lower'} is better. "
-            f"`{c.formula}`. {escaped(c.source)}."
-            for c in definitions(board)
-        ),
-        escape=False,
-    )
-    yield from ("## What the runs ran on", "")
-    yield from _bullets(f"{text} (finished runs: {n})" for text, n in environments(board))
+    yield from _bullets(map(_definition, definitions(board)), escape=False)
+    if machines := environments(board):
+        yield from ("## What the runs ran on", "")
+        yield from _bullets(f"{text} (finished runs: {n})" for text, n in machines)
+
+
+def _definition(column: Column) -> str:
+    better = "higher" if column.higher_is_better else "lower"
+    ends = f", from {bounds(column)}" if bounds(column) else ""
+    differs = f" Differs: {escaped(column.differs)}." if column.differs else ""
+    what = f"`{column.id}`: {escaped(column.title)}, {better} is better, {column.unit}{ends}."
+    return f"{what} `{column.formula}`. {escaped(column.source)}.{differs}"
 
 
 def _overview(board: Leaderboard) -> Iterator[str]:
-    yield from ("## Overview", "", "Mean `average_accuracy.gem2017` in percent.", "")
+    yield from ("## Overview", "", "What the seeds separate, and what they do not:", "")
+    yield from _bullets(f"{table.scenario}: {summary.short_standing(table)}" for table in board.official)
+    yield from (f"What the streams separate: {escaped(summary.streams(board))}", "")
+    yield from ("Mean `average_accuracy.gem2017` in percent:", "")
     rows = [
         [escaped(label) + (" (reference)" if reference else ""), *(shown.replace("*", r"\*") for shown in shown_cells)]
         for label, reference, shown_cells in overview(board)
@@ -70,28 +87,35 @@ def _scenario(table: Table) -> Iterator[str]:
     facts = [f"Protocol: {card.get('protocol')}; {card.get('n_tasks')} tasks; seeds: {_list(table.seeds)}."]
     facts += [f"{key.capitalize()}: {card[key]}" for key in ("licence", "citation", "notes") if card.get(key)]
     yield from _bullets(facts)
-    heads = [f"{head(column)}<br>`{column.id}`" for column in table.columns]
     if table.entries:
-        yield from _grid(["rank", "strategy", "seeds", *heads], [_row(entry, table) for entry in table.entries])
+        shown = [column for column in table.columns if column.main]
+        heads = [f"{head(column)}<br>`{column.id}`" for column in shown]
+        yield from (escaped(summary.standing(table)), "")
+        yield from _grid(["rank", "strategy", "seeds", *heads], [_row(e, table, shown) for e in table.entries])
     if missing := gaps(table):
         yield from ("Not in these means:", "")
         yield from _bullets(missing)
     told, inferred = task_inference(table)
     if inferred:
         yield from (INFERENCE, "")
-        yield from _grid(["strategy", *told], [[escaped(label), *shown] for label, shown in inferred])
+        yield from _grid(["strategy", *told], [[escaped(label), *shares] for label, shares in inferred])
+    names, reported = summary.reported(table)
+    if reported:
+        yield from ("Reported in papers, not measured here:", "")
+        yield from _grid(names, [list(map(escaped, row)) for row in reported])
 
 
-def _row(entry: Entry, table: Table) -> list[str]:
+def _row(entry: Entry, table: Table, shown: Sequence[Column]) -> list[str]:
     why = entry.unranked_because
     name = escaped(entry.label) + (f" ({why})" if why else "")
     rank = str(entry.rank) if entry.rank else MISSING
-    return [rank, name, seeds(entry, table), *(cell(entry, column) for column in table.columns)]
+    return [rank, name, seeds(entry, table), *(cell(entry, column) for column in shown)]
 
 
 def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield f"| {' | '.join(heads)} |"
-    yield "|" + "|".join("---" if k < heads.index("strategy") + 1 else "---:" for k in range(len(heads))) + "|"
+    n_words = heads.index("strategy") + 1 if "strategy" in heads else 1
+    yield "|" + "|".join("---" if k < n_words else "---:" for k in range(len(heads))) + "|"
     for row in rows:
         yield f"| {' | '.join(row)} |"
     yield ""

@@ -1,0 +1,106 @@
+"""A table for each official scenario, ready for a paper: the caption says what each number is."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from clbench.columns import SORT_KEY, Column
+from clbench.leaderboard import Entry, Leaderboard, Table
+from clbench.report.cells import DIGITS, SCALE, UNITS
+
+SPECIAL = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "·": r"\textperiodcentered{}",
+    "—": "---",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "²": r"\textsuperscript{2}",
+    "³": r"\textsuperscript{3}",
+    "⁶": r"\textsuperscript{6}",
+}
+
+
+def to_latex(board: Leaderboard) -> str:
+    """All tables; each can be copied into a paper by itself."""
+    lines = [r"% Made by clbench report. Needs \usepackage{booktabs}.", ""]
+    for table in board.official:
+        lines += [*_table(table), ""]
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    r"""Text that LaTeX takes literally.
+
+    >>> escaped("er_ace[memory=50] & 3 %")
+    'er\\_ace[memory=50] \\& 3 \\%'
+    """
+    return re.sub("|".join(map(re.escape, SPECIAL)), lambda m: SPECIAL[m[0]], " ".join(text.split()))
+
+
+def _table(table: Table) -> Iterator[str]:
+    shown = [column for column in table.columns if column.main and column.unit == "fraction"]
+    plain = [entry for entry in table.entries if not entry.reference]
+    references = [entry for entry in table.entries if entry.reference]
+    yield from (r"\begin{table}", r"\centering", rf"\caption{{{_caption(table, shown)}}}")
+    yield rf"\label{{tab:{re.sub(r'[^A-Za-z0-9.-]+', '-', table.scenario)}}}"
+    yield from (rf"\begin{{tabular}}{{rl{'r' * len(shown)}}}", r"\toprule")
+    yield " & ".join(["rank", "strategy", *(_head(column) for column in shown)]) + r" \\"
+    yield r"\midrule"
+    yield from (_row(entry, shown) for entry in plain)
+    if references:
+        yield from (r"\midrule", *(_row(entry, shown) for entry in references))
+    yield from (r"\bottomrule", r"\end{tabular}", r"\end{table}")
+
+
+def _head(column: Column) -> str:
+    arrow = r"$\uparrow$" if column.higher_is_better else r"$\downarrow$"
+    return f"{escaped(column.title)} {arrow}"
+
+
+def _row(entry: Entry, shown: list[Column]) -> str:
+    mark = "" if entry.rank or entry.reference else r"\textsuperscript{*}"
+    cells = [_cell(entry, column) for column in shown]
+    return " & ".join([str(entry.rank or "---"), escaped(entry.label) + mark, *cells]) + r" \\"
+
+
+def _cell(entry: Entry, column: Column) -> str:
+    """A mean with its interval; bold in the ranked column for the entries that share rank 1."""
+    value = entry.estimate(column.id)
+    if math.isnan(value.mean):
+        return "---"
+    mean = _number(value.mean, column)
+    shown = rf"\mathbf{{{mean}}}" if column.id == SORT_KEY and entry.rank == 1 else mean
+    if value.method == "none":
+        return f"${shown}$"
+    if value.method == "bootstrap":
+        return f"${shown}$ [${_number(value.low, column)}$, ${_number(value.high, column)}$]"
+    return rf"${shown} \pm {_number(value.half_width, column)}$"
+
+
+def _number(value: float, column: Column) -> str:
+    digits = DIGITS[column.unit]
+    return f"{round(SCALE[column.unit] * value, digits) + 0.0:.{digits}f}"
+
+
+def _caption(table: Table, shown: list[Column]) -> str:
+    """What was measured, on how many seeds, under which ids, with which interval."""
+    counts = sorted({len(entry.seeds) for entry in table.entries if entry.records})
+    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}" if counts else "no"
+    methods = sorted({entry.estimate().method for entry in table.entries} - {"none"})
+    interval = f"{' or '.join(methods)} intervals (95 %)" if methods else "no interval"
+    ids = "; ".join(f"{escaped(c.title)}: \\texttt{{{escaped(c.id)}}}" for c in shown)
+    unit = UNITS["fraction"]
+    partial = any(not (entry.rank or entry.reference) for entry in table.entries)
+    return (
+        rf"\texttt{{{escaped(table.scenario)}}}: {escaped(str(table.card.get('summary', '')))} "
+        f"{escaped(str(table.card.get('protocol')))}, {table.card.get('n_tasks')} tasks; in {escaped(unit)}, "
+        f"means over $n = {n}$ seeds, {escaped(interval)}. {ids}. "
+        "Bold: the best entries, which the seeds do not separate from their neighbours. "
+        "Below the second rule: references, which see data that a continual learner must not see."
+        + (" *: not ranked, seeds are missing." if partial else "")
+    )

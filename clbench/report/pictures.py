@@ -1,0 +1,68 @@
+"""Which figures a scenario has, each with the sentence under it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clbench.leaderboard import Leaderboard, Table
+from clbench.report import summary
+from clbench.report.drawing import highlighted
+from clbench.report.over_time import AXES, over_time
+from clbench.report.standing import critical_difference, profile
+from clbench.report.trade_offs import against_cost, stability
+
+Picture = tuple[str, str]
+
+_GREY = "Named: the best entry of each strategy, up to seven; the others are grey, their names are tooltips."
+OVER_TIME = {
+    "accuracy": "<b>Accuracy over time.</b> After each task, the mean over the tasks seen so far. Bands: 95 % "
+    "intervals of the mean over seeds, from 3 seeds on. References are dotted, without a band.",
+    "task_inference_accuracy": "<b>Task inference over time.</b> Share of test samples taken for their own task.",
+    "expected_calibration_error": "<b>Calibration over time.</b> Expected calibration error (15 bins): how far "
+    "confidence is from the share of right answers. Low is good.",
+    "negative_log_likelihood": "<b>Likelihood over time.</b> Mean negative log-probability of the right class. "
+    "Low is good.",
+}
+STABILITY = (
+    "<b>Forgetting against plasticity.</b> Right: learns new tasks well; low: keeps them. Hollow points are references."
+)
+COST = {
+    "state_bytes": "<b>Accuracy against memory.</b> Ringed and joined: no other entry is both better and smaller.",
+    "train_flops": "<b>Accuracy against compute.</b> Ringed and joined: no other entry is both better and cheaper.",
+    "train_seconds": "<b>Accuracy against time.</b> Ringed and joined: no other entry is both better and faster. "
+    "Time depends on the machine.",
+}
+
+
+def of_table(table: Table) -> list[Picture]:
+    """The figures of a scenario that its records allow."""
+    style = highlighted(table)
+    more = f" {_GREY}" if any(e.records and e.id not in style for e in table.entries) else ""
+    found = [(over_time(table, style), OVER_TIME["accuracy"] + more), (stability(table, style), STABILITY + more)]
+    costs = {column.id: column for column in table.columns if column.id in COST}
+    found += [(against_cost(table, style, costs[id]), caption + more) for id, caption in COST.items() if id in costs]
+    found += [
+        (over_time(table, style, name), OVER_TIME[name]) for name in AXES if name in OVER_TIME and name != "accuracy"
+    ]
+    return [(svg, caption) for svg, caption in found if svg]
+
+
+def of_streams(board: Leaderboard) -> dict[str, Any]:
+    """What all official scenarios say together: in words, and as figures where they can say something."""
+    figures = []
+    if board.ranking is not None:
+        caption = (
+            "<b>Critical differences.</b> Average rank over independent streams, best left; a bar joins methods "
+            "of which no two are separated (Friedman, then Wilcoxon with Holm's correction)."
+        )
+        figures.append((critical_difference(board.ranking, "board"), caption))
+    drawn = profile(summary.scores(board), "board")
+    if drawn:
+        caption = (
+            "<b>Performance profile.</b> For each accuracy the share of runs above it, over all official scenarios; "
+            "only entries that were run on all of them. A curve above another everywhere is better everywhere."
+        )
+        figures.append((drawn, caption))
+    from markupsafe import Markup
+
+    return {"words": summary.streams(board), "figures": [(Markup(svg), Markup(text)) for svg, text in figures]}

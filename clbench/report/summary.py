@@ -1,0 +1,97 @@
+"""What the page says in plain words before any table: what was measured, and what is and is not separated."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clbench.columns import SORT_KEY
+from clbench.leaderboard import Entry, Leaderboard, Table
+from clbench.report.cells import MISSING, number
+
+
+def lead(board: Leaderboard) -> str:
+    """What is measured, in a sentence."""
+    return (
+        "How well continual-learning strategies do on all tasks of a stream after learning them one after another. "
+        "Each scenario is a stream of tasks with its own table; the figure that ranks is the mean accuracy over all "
+        "tasks after the last one."
+    )
+
+
+def facts(board: Leaderboard) -> str:
+    """How much there is."""
+    entries = [entry for table in board.tables for entry in table.entries]
+    n_runs = sum(len(entry.records) for entry in entries)
+    seeds = sorted({len(entry.records) for entry in entries if entry.records})
+    span = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0]) if seeds else "no"
+    apart = f" and {len(board.variants)} variants" if board.variants else ""
+    what = f"{len(board.official)} scenarios{apart} · {len(entries)} entries"
+    return f"{what} · {n_runs:,} finished runs · {span} seeds an entry"
+
+
+def standing(table: Table) -> str:
+    """Which ranked entries of a scenario its seeds separate, and which not."""
+    return table.standing
+
+
+def short_standing(table: Table) -> str:
+    """The same in a line: who is first, with whom, and how many steps there are."""
+    ranked = [entry for entry in table.entries if entry.rank]
+    if not ranked:
+        return "No entry is ranked."
+    groups = [list(group) for _, group in groupby(ranked, key=lambda entry: entry.rank)]
+    if len(groups) == 1 and len(ranked) > 1:
+        return f"The seeds separate no neighbours among the {len(ranked)} ranked entries."
+    first = _names(groups[0])
+    score = number(groups[0][0].estimate(SORT_KEY).mean)
+    if len(ranked) == 1:
+        return f"Only {first} is ranked ({score} %)."
+    steps = len(groups) - 1
+    shared = "is first" if len(groups[0]) == 1 else "share rank 1, not separated from each other"
+    return (
+        f"{first} {shared} ({score} % at best); {len(ranked)} ranked entries, "
+        f"{steps} {'step' if steps == 1 else 'steps'} between neighbours that the seeds separate."
+    )
+
+
+def _names(group: list[Entry]) -> str:
+    names = [entry.label for entry in group]
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def streams(board: Leaderboard) -> str:
+    """What the scenarios together separate, or why they cannot."""
+    return board.ranking.in_words() if board.ranking is not None else board.no_ranking
+
+
+def scores(board: Leaderboard) -> dict[str, NDArray[np.float64]]:
+    """By label the average accuracy, (seeds, scenarios), of the ranked entries that every official scenario has.
+
+    Of each scenario the seeds that all of them have; empty where there are fewer than two scenarios.
+    """
+    if len(board.official) < 2:
+        return {}
+    ranked = [{entry.label: entry for entry in table.entries if entry.rank} for table in board.official]
+    labels = sorted(set.intersection(*map(set, ranked)))
+    if not labels:
+        return {}
+    n_seeds = min(len(entries[label].seeds) for entries in ranked for label in labels)
+    return {
+        label: np.array([entries[label].values[SORT_KEY][:n_seeds] for entries in ranked], dtype=np.float64).T
+        for label in labels
+    }
+
+
+def reported(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Figures that papers report for a card: heads and rows; scores in percent as on the card."""
+    rows: list[dict[str, Any]] = list(table.card.get("reported") or ())
+    if not rows:
+        return [], []
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return [key.replace("_", " ") for key in keys], [[str(row.get(key, MISSING)) for key in keys] for row in rows]
