@@ -41,9 +41,11 @@ SETTINGS: Any = {  # for matplotlib.rcParams, whose keys are literal types
     "grid.color": GRID,
     "legend.frameon": False,
 }
+WIDTH = 5.2  # inches
 OTHERS = r"\d+ other entr(y|ies)"
 LINE = 66  # characters that fit on a line under a figure
 Style = dict[str, Any]
+Margins = tuple[float, float, float, float]
 
 
 def highlighted(table: Table) -> dict[str, Style]:
@@ -97,16 +99,28 @@ GREY: Style = {"color": REST, "linewidth": 0.7, "zorder": 1}
 
 
 @contextmanager
-def drawing(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of its own, in inches, untouched by the user's matplotlib settings and leaving none behind."""
+def drawing(
+    names: Sequence[str] = (), height: float = 3.2, width: float = WIDTH, margins: Margins = (0.6, 0.12, 0.1, 0.5)
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure with room for a legend of these names under it; sizes in inches, of the axes with their labels.
+
+    It is untouched by the user's matplotlib settings and leaves none behind. Margins are fixed: a layout engine would
+    take as long as all the rest. ``margins``: left, right, top, bottom.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    under = legend_height(names)
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(SETTINGS)
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.add_subplot()
+        figure = Figure(figsize=(width, height + under))
+        left, right, top, bottom = margins
+        inside = (height - top - bottom) / (height + under)
+        yield (
+            figure,
+            figure.add_axes((left / width, (under + bottom) / (height + under), 1 - (left + right) / width, inside)),
+        )
 
 
 def legend(figure: Figure, axes: Axes) -> None:
@@ -115,7 +129,8 @@ def legend(figure: Figure, axes: Axes) -> None:
     last = [k for k, label in enumerate(labels) if re.fullmatch(OTHERS, label)]
     order = [k for k in range(len(labels)) if k not in last] + last
     shown = [labels[k] for k in order]
-    figure.legend([handles[k] for k in order], shown, loc="outside lower center", ncols=columns(labels), fontsize=8)
+    place: dict[str, Any] = {"loc": "lower center", "borderaxespad": 0.2, "ncols": columns(labels), "fontsize": 8}
+    figure.legend([handles[k] for k in order], shown, **place)
 
 
 def columns(labels: Sequence[str]) -> int:
@@ -126,9 +141,11 @@ def columns(labels: Sequence[str]) -> int:
 
 def legend_height(labels: Sequence[str]) -> float:
     """Inches that a legend of these names takes."""
+    if not labels:
+        return 0.0
     n_columns = columns(labels)
     lines = [label.count("\n") + 1 for label in labels]
-    return 0.17 * (sum(lines) if n_columns == 1 else -(-len(lines) // n_columns) * max(lines, default=0))
+    return 0.1 + 0.17 * (sum(lines) if n_columns == 1 else -(-len(lines) // n_columns) * max(lines))
 
 
 def wrapped(label: str) -> str:

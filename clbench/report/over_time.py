@@ -10,7 +10,7 @@ import numpy as np
 from clbench.leaderboard import Entry, Table
 from clbench.matrix import numbered
 from clbench.report.cells import spread
-from clbench.report.drawing import GREY, Style, drawing, legend, legend_height, svg
+from clbench.report.drawing import GREY, Style, drawing, legend, svg
 from clbench.statistics import Estimate, estimate
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def over_time(table: Table, style: dict[str, Style], matrix: str = "accuracy") -
     chosen = [entry for entry in entries if entry.id in style]
     rest = [entry for entry in entries if entry.id not in style]
     names = [style[entry.id]["label"] for entry in chosen] + ([others(len(rest))] if rest else [])
-    with drawing(5.2, 3.1 + legend_height(names)) as (figure, axes):
+    with drawing(names) as (figure, axes):
         for entry in rest:
             (line,) = axes.plot(
                 *_points(entry, matrix, factor), label=others(len(rest)) if entry is rest[0] else None, **GREY

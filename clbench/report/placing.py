@@ -28,9 +28,9 @@ def place_labels(
     ``taken``: other points that no label should cover. Call it when the limits of the axes are final. Where no spot is
     free the nearest is taken.
     """
+    axes.get_xlim(), axes.get_ylim()  # settles the limits
     figure = axes.figure
     assert figure is not None
-    figure.draw_without_rendering()  # type: ignore[union-attr]  # settles the layout
     at = [axes.transData.transform((x, y)) for x, y, _ in points]
     frame, scale = axes.get_window_extent(), figure.dpi / 72
     covered = [Bbox.from_bounds(u - 5 * scale, v - 5 * scale, 10 * scale, 10 * scale) for u, v in at]

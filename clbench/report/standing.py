@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.report.drawing import GREY, INK, MARKERS, PALETTE, SOFT, Style, drawing, legend, legend_height, svg
+from clbench.report.drawing import GREY, INK, MARKERS, PALETTE, SOFT, Style, drawing, legend, svg
 from clbench.report.over_time import others
 from clbench.statistics import Ranking, performance_profile
 
@@ -25,7 +25,7 @@ def critical_difference(ranking: Ranking, name: str) -> str:
     n_left = (k + 1) // 2
     bars, rows = len(ranking.groups), max(n_left, k - n_left)
     margin = CHARACTER * max(map(len, ranking.names)) + 0.5
-    with drawing(3.4 + 2 * margin, 0.6 + 0.14 * bars + 0.21 * rows) as (figure, axes):
+    with drawing((), 0.5 + 0.14 * bars + 0.21 * rows, 3 + 2 * margin, (margin, margin, 0.25, 0.05)) as (figure, axes):
         ends = (1.0, max(2.0, float(np.ceil(max(ranking.ranks)))))
         top = bars * 0.65 + 0.6  # in lines of names, below the axis
         for place, (label, rank) in enumerate(zip(ranking.names, ranking.ranks, strict=True)):
@@ -34,8 +34,8 @@ def critical_difference(ranking: Ranking, name: str) -> str:
             end = ends[0] - 0.03 * (ends[1] - ends[0]) if left else ends[1] + 0.03 * (ends[1] - ends[0])
             axes.plot([rank, rank, end], [0, depth, depth], color=INK, linewidth=0.8, clip_on=False)
             words = f"{label}  {rank:.2f}" if left else f"{rank:.2f}  {label}"
-            axes.annotate(words, (end, depth), (-4 if left else 4, 0), textcoords="offset points", va="center",
-                          ha="right" if left else "left", fontsize=8.5)  # fmt: skip
+            look: Any = {"ha": "right" if left else "left", "va": "center", "fontsize": 8.5, "annotation_clip": False}
+            axes.annotate(words, (end, depth), (-4 if left else 4, 0), textcoords="offset points", **look)
         for row, group in enumerate(ranking.groups):
             at = 0.6 + 0.65 * row
             pad = 0.012 * (ends[1] - ends[0])
@@ -70,7 +70,7 @@ def profile(scores: Mapping[str, NDArray[np.float64]], name: str) -> str | None:
     best = sorted(scores, key=lambda label: (-float(scores[label].mean()), label))
     chosen, rest = best[: len(PALETTE)], best[len(PALETTE) :]
     labels = chosen + ([others(len(rest))] if rest else [])
-    with drawing(5.2, 3.1 + legend_height(labels)) as (figure, axes):
+    with drawing(labels) as (figure, axes):
         for label in rest:
             shares = 100 * performance_profile(scores[label], TAUS)
             (line,) = axes.plot(100 * TAUS, shares, label=others(len(rest)) if label is rest[0] else None, **GREY)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from clbench.columns import SORT_KEY, Column
 from clbench.leaderboard import Entry, Table
 from clbench.report.cells import SCALE, UNITS, number
-from clbench.report.drawing import REST, SOFT, Style, drawing, legend, legend_height, svg
+from clbench.report.drawing import REST, SOFT, Style, drawing, legend, svg
 from clbench.report.over_time import others
 from clbench.report.placing import place_labels
 
@@ -105,7 +105,7 @@ def _scatter(
     names = [style[p.entry.id]["label"] for p in chosen]
     named = max(map(len, names), default=0) <= 24  # longer ones would lie over each other
     labels = ([] if named else names) + ([others(len(rest))] if rest and not named else [])
-    with drawing(5.2, 3.5 + legend_height(labels)) as (figure, axes):
+    with drawing(labels, 3.3) as (figure, axes):
         if front:
             _logarithmic(axes)
             x, y = [p.x for p in front], [p.y for p in front]
