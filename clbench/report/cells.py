@@ -12,9 +12,37 @@ from clbench.statistics import INTERVALS, Estimate, estimate
 from clbench.statistics.ties import READING as TIES
 
 MISSING = "—"
-SCALE = {"fraction": 100.0, "samples": 1.0, "bytes": 1e-6, "bytes per task": 1e-3, "seconds": 1.0, "ratio": 1.0}
-UNITS = {"fraction": "%", "samples": "", "bytes": "MB", "bytes per task": "kB", "seconds": "s", "ratio": ""}
-DIGITS = {"fraction": 1, "samples": 0, "bytes": 2, "bytes per task": 1, "seconds": 1, "ratio": 2}
+_SHOWN = {  # unit: factor to what is shown, its sign, digits
+    "fraction": (100.0, "%", 1),
+    "percent": (1.0, "%", 1),
+    "ratio": (1.0, "", 2),
+    "score": (1.0, "", 2),
+    "nats": (1.0, "nats", 2),
+    "squared probability": (1.0, "", 3),
+    "perplexity": (1.0, "", 2),
+    "experiences": (1.0, "", 1),
+    "samples": (1.0, "", 0),
+    "steps": (1.0, "", 0),
+    "parameters": (1.0, "", 0),
+    "bytes": (1e-6, "MB", 2),
+    "bytes per task": (1e-3, "kB", 1),
+    "operations": (1e-9, "Gflop", 2),
+    "joules": (1.0, "J", 1),
+    "seconds": (1.0, "s", 1),
+}
+SCALE = {unit: scale for unit, (scale, _, _) in _SHOWN.items()}
+UNITS = {unit: sign for unit, (_, sign, _) in _SHOWN.items()}
+DIGITS = {unit: digits for unit, (_, _, digits) in _SHOWN.items()}
+COUNTED = {
+    "samples",
+    "steps",
+    "parameters",
+    "bytes",
+    "bytes per task",
+    "operations",
+    "joules",
+    "seconds",
+}  # no interval
 
 INFERENCE = "Task inference after the last task: percent of each task's test samples taken for their own task."
 READING = (
@@ -55,9 +83,10 @@ def spread(value: Estimate, unit: str = "fraction") -> str:
 
 
 def cell(entry: Entry, column: Column) -> str:
-    """An entry's cell: scores with their interval, costs as the mean alone."""
+    """An entry's cell: scores with their interval, what is counted or timed as the mean alone."""
     value = entry.estimate(column.id)
-    return spread(value) if column.unit == "fraction" else number(value.mean, column.unit)
+    alone = column.unit in COUNTED or column.machine
+    return number(value.mean, column.unit) if alone else spread(value, column.unit)
 
 
 def head(column: Column) -> str:
