@@ -74,7 +74,13 @@ class Record:
 
     def matrix(self, name: str = "accuracy") -> ScoreMatrix:
         """A score matrix: ``accuracy``, ``task_masked_accuracy``, and what else ``result["matrices"]`` names."""
-        return ScoreMatrix.from_json(self.result["matrices"][name])
+        if name not in self._matrices:
+            self._matrices[name] = ScoreMatrix.from_json(self.result["matrices"][name])
+        return self._matrices[name]
+
+    @cached_property
+    def _matrices(self) -> dict[str, ScoreMatrix]:
+        return {}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as in ``record.json``."""
@@ -176,7 +182,9 @@ def parse_record(text: str, shared: dict[bytes, Any] | None = None) -> Record:
         raise RecordError(f"is not as a run leaves it: {found}")
     if shared is not None:
         _share(data, shared)
-    return Record(**{name: data[name] for name in Record.__dataclass_fields__})
+    record = Record(**{name: data[name] for name in Record.__dataclass_fields__})
+    vars(record).update(id=data["id"], result_sha256=data["result_sha256"])  # as checked; hashing takes time
+    return record
 
 
 def _plain(text: str) -> Any:

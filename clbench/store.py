@@ -12,7 +12,7 @@ from typing import Any
 
 from clbench.compose import complete
 from clbench.errors import RecordError
-from clbench.record import FILE, Record, digest, parse_record, read_record, read_text
+from clbench.record import FILE, Record, digest, parse_record, read_record, read_text, same_result
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Store:
                 kept.append((path, parse_record(read_text(path), shared)))
             except RecordError as error:
                 left_out.append(f"{path} {error}")
-        clashes = contradictions(kept)
+        clashes = contradictions(kept) | repetitions(kept)
         left_out += clashes.values()
         kept = [(path, record) for path, record in kept if path not in clashes]
         return Reading(tuple(r for _, r in kept), tuple(left_out), tuple(path for path, _ in kept))
@@ -128,6 +128,23 @@ def contradictions(records: Sequence[tuple[Path, Record]], trusted: Collection[P
         for path, other in _outsiders(group, trusted):
             clashes[path] = f"{path} and {other} are both {scenario} with seed {seed}, but their streams differ"
     return clashes
+
+
+def repetitions(records: Sequence[tuple[Path, Record]]) -> dict[Path, str]:
+    """Records of one and the same run: of equal ones all but the first, of those that differ every one, and why."""
+    runs: dict[str, list[tuple[Path, Record]]] = defaultdict(list)
+    for path, record in records:
+        runs[record.id].append((path, record))
+    named: dict[Path, str] = {}
+    for copies in runs.values():
+        first, record = copies[0]
+        if all(same_result(record, other) for _, other in copies[1:]):
+            named |= {path: f"{path} is the run of {first} again, which counts once" for path, _ in copies[1:]}
+        else:
+            for path, _ in copies:
+                other = next(p for p, _ in copies if p != path)
+                named[path] = f"{path} and {other} are records of one run, but their results differ"
+    return named
 
 
 def _outsiders(group: Group, trusted: Collection[Path]) -> Iterator[tuple[Path, Path]]:

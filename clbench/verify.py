@@ -25,14 +25,13 @@ from clbench.session import execute
 from clbench.store import Store
 from clbench.strategy import Trainer
 
-TOLERANCE = 0.02
-CELL = 5  # a single cell may differ by so many times the tolerance of an average
-SAMPLES = 3  # or by so many test samples
+TOLERANCE = 0.03
+ROW = 4  # the average of one row may differ by so many times the tolerance of that of all
 PACKAGES: Final = {"strategy": "clbench.strategies.", "model": "clbench.models.", "backbone": "clbench.backbones."}
 MACHINE = ("clbench", "commit", "python", "torch", "numpy", "platform", "processor", "accelerator", "threads")
 FIRM = ("steps", "samples", "stored_samples", "parameters")  # counts that no rounding changes
-ELSEWHERE = (  # measured: A-GEM on permuted_digits-v1, AMD against Intel: averages .06 apart, a cell .24
-    "rounding alone, as another machine or build does it, can move unstable training so far: compare means over seeds, "
+ELSEWHERE = (
+    "rounding alone, as another machine or build does it, can move unstable training: compare means over seeds, "
     "or allow more with --tolerance"
 )
 Grade = Literal["bit-identical", "within tolerance", "NOT reproduced"]
@@ -99,9 +98,12 @@ def compare(record: Record, again: Record, surroundings: list[str], tolerance: f
     """Whether a repetition gave what a record holds: the same bits where nothing around it differs, else nearly.
 
     Another processor, build or number of threads adds numbers in another order, and training magnifies what rounding
-    makes of that: a few test samples fall the other way. So the average of every row of a matrix may differ by
-    ``tolerance`` times the width of its bounds, and a cell by ``CELL`` times that or ``SAMPLES`` test samples. The
-    stream, and what is counted without rounding, may not differ at all.
+    makes of that. So the average of all cells of a matrix may differ by ``tolerance`` times the width of its bounds,
+    that of a row by ``ROW`` times as much, and single cells by anything; the stream, and what is counted without
+    rounding, not at all.
+
+    Source: 100 runs of 13 strategies on four cards of small images, made on AMD EPYC and repeated on Intel Xeon: 46
+    were bit-identical; cells differed by up to .37, averages of a row by up to .098, and of all cells by up to .021.
     """
     told = tuple(surroundings)
     if same_result(record, again) and (record.status != "ok" or record.curves == again.curves):
@@ -150,19 +152,15 @@ def _of_matrix(name: str, record: Record, again: Record, tolerance: float) -> tu
         return None, True
     if not np.array_equal(np.isnan(one.values), np.isnan(other.values)):
         return f"{name}: other cells are missing in the record than here", False
-    gaps = np.nan_to_num(np.abs(one.values - other.values))
-    average = float(np.abs(np.nan_to_num(one.values).mean(axis=1) - np.nan_to_num(other.values).mean(axis=1)).max())
+    signed = np.nan_to_num(one.values - other.values)
+    gaps, whole, row = np.abs(signed), float(abs(signed.mean())), float(np.abs(signed.mean(axis=1)).max())
     width = one.bounds[1] - one.bounds[0]
-    width = width if np.isfinite(width) else 1.0
-    samples = np.array([SAMPLES / task["n_test"] for task in record.result["tasks"]]) * width
-    limit = tolerance * width
-    near = average <= limit and bool((gaps <= np.maximum(CELL * limit, samples) + 1e-12).all())
+    limit = tolerance * (width if np.isfinite(width) else 1.0)
     i, j = (int(k) for k in np.unravel_index(gaps.argmax(), gaps.shape))
     most = f"R[{i}, {j + 1}]: {one.values[i, j]:.6g} in the record, {other.values[i, j]:.6g} here"
-    return (
-        f"{name}: {np.count_nonzero(gaps)} of {gaps.size} cells differ, most {most}; "
-        f"averages over tasks differ by up to {average:.2g} ({limit:.2g} allowed)"
-    ), near
+    averages = f"averages by {whole:.2g} ({limit:.2g} allowed), of a row by {row:.2g} ({ROW * limit:.2g} allowed)"
+    line = f"{name}: {np.count_nonzero(gaps)} of {gaps.size} cells differ, most {most}; {averages}"
+    return line, whole <= limit and row <= ROW * limit
 
 
 def _why(record: Record) -> str:

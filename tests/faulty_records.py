@@ -61,12 +61,12 @@ def set_field(value: Any, *names: str) -> Edit:
     return edit
 
 
-def lowered(data: dict[str, Any], by: int = 1) -> None:
-    """Some samples of a task not trained yet are wrong that were right."""
+def lowered(data: dict[str, Any]) -> None:
+    """A sample of a task that was not trained yet is wrong, which was right."""
     n_test = data["result"]["tasks"][1]["n_test"]
     right = round(data["result"]["matrices"]["accuracy"]["values"][0][1] * n_test)
-    assert right >= by
-    set_cell((right - by) / n_test, 0, 1)(data)
+    assert right
+    set_cell((right - 1) / n_test, 0, 1)(data)
 
 
 def another_stream(data: dict[str, Any]) -> None:

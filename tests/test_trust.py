@@ -11,7 +11,7 @@ import pytest
 from clbench.record import FILE
 from clbench.store import Store
 from tests.command import call, quick, records
-from tests.faulty_records import CARELESS, FAULTS, another_stream, as_schema_1, copy_of, edited, set_field
+from tests.faulty_records import CARELESS, FAULTS, another_stream, as_schema_1, copy_of, edited, lowered, set_field
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,18 @@ def test_records_of_one_name_with_other_cards_contradict_each_other(good: Path, 
     (line,) = Store(tmp_path).read().left_out
     assert line.startswith(str(paths[0]))
     assert "are both mine-v1, but their cards differ" in line
+
+
+def test_a_copy_of_a_record_counts_once_and_two_results_of_one_run_not_at_all(good: Path, tmp_path: Path) -> None:
+    paths = [copy_of(next(good.rglob(f"seed0-*/{FILE}")), tmp_path, number) for number in range(2)]
+    reading = Store(tmp_path).read()
+    assert reading.left_out == (f"{paths[1]} is the run of {paths[0]} again, which counts once",)
+    assert len(reading.records) == 1
+    edited(paths[1], lowered)
+    reading = Store(tmp_path).read()
+    assert [line.split()[0] for line in reading.left_out] == [str(path) for path in paths]
+    assert all("are records of one run, but their results differ" in line for line in reading.left_out)
+    assert not reading.records
 
 
 def test_older_records_load_with_empty_fields_for_what_they_lack(good: Path, tmp_path: Path) -> None:

@@ -159,8 +159,8 @@ def _commands_on_records(commands: argparse._SubParsersAction[argparse.ArgumentP
         "--data-dir", default=os.environ.get("CLBENCH_DATA", "data"), help="as data_dir= of clbench run"
     )
     verify.add_argument("--config-dir", metavar="FOLDER", help="say whether your own card there has changed since")
-    tolerance = "on another machine or build, by how much of its range an average may differ (default: 0.02)"
-    verify.add_argument("--tolerance", type=float, default=0.02, metavar="SHARE", help=tolerance)
+    tolerance = "on another machine or build, by how much of its range an average may differ (default: 0.03)"
+    verify.add_argument("--tolerance", type=float, default=0.03, metavar="SHARE", help=tolerance)
     trust = "import and run the code that records name outside clbench"
     verify.add_argument("--trust-imports", action="store_true", help=trust)
     merge = commands.add_parser(
