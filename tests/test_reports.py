@@ -28,7 +28,8 @@ def test_rebuilding_a_committed_report_changes_no_byte(folder: Path, tmp_path: P
     reading = write_report(folder / "records", tmp_path)
     assert reading.left_out == ()
     assert not list((folder / "records").rglob("*.npz"))
-    for name in ("leaderboard.md", "leaderboard.json", "leaderboard.html"):
+    for kind in ("html", "md", "csv", "json", "tex"):
+        name = f"leaderboard.{kind}"
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
     study = load_study(folder.name)
     if study.comparisons:

@@ -23,7 +23,7 @@ _SHOWN = {  # unit: factor to what is shown, its sign, digits
     "experiences": (1.0, "", 1),
     "samples": (1.0, "", 0),
     "steps": (1.0, "", 0),
-    "parameters": (1.0, "", 0),
+    "parameters": (1e-6, "M", 3),
     "bytes": (1e-6, "MB", 2),
     "bytes per task": (1e-3, "kB", 1),
     "operations": (1e-9, "Gflop", 2),

@@ -125,10 +125,11 @@ def _classes(column: Column, number: int) -> str:
     return f"n c{number}" + " machine" * column.machine
 
 
-def _head(column: Column, number: int) -> dict[str, str]:
+def _head(column: Column, number: int) -> dict[str, Any]:
     tip = f"{column.formula}\n{column.source}"
     up = "" if column.higher_is_better else " up"
-    return {"head": cells.head(column), "id": column.id, "tip": tip, "classes": _classes(column, number) + up}
+    classes = _classes(column, number) + up
+    return {"head": cells.head(column), "id": column.id, "number": number, "tip": tip, "classes": classes}
 
 
 def _definition(column: Column, number: int) -> dict[str, Any]:
