@@ -106,7 +106,7 @@ def compare(record: Record, again: Record, surroundings: list[str], tolerance: f
     were bit-identical; cells differed by up to .37, averages of a row by up to .098, and of all cells by up to .021.
     """
     told = tuple(surroundings)
-    if same_result(record, again) and (record.status != "ok" or record.curves == again.curves):
+    if same_result(record, again) and (record.curves, record.reference) == (again.curves, again.reference):
         return Verdict("bit-identical", (), told)
     if record.status != "ok" or again.status != "ok":
         same = (record.status, _why(record)) == (again.status, _why(again))
@@ -131,6 +131,8 @@ def _of_stream(record: Record, again: Record) -> Iterator[str]:
         for name in FIRM:
             if name in a and a[name] != b.get(name):
                 yield f"task {k}: {name} {a[name]} in the record, {b.get(name)} here"
+    if record.reference != again.reference:
+        yield f"reference: {record.reference} in the record, {again.reference} here"
     if missing := [name for name in one["matrices"] if name not in other["matrices"]]:
         yield f"the repetition gives no matrices: {', '.join(missing)}"
 

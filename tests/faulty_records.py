@@ -52,8 +52,8 @@ def set_cell(value: Any, i: int = 2, j: int = 1, name: str = "accuracy") -> Edit
     return edit
 
 
-def set_field(value: Any, *names: str) -> Edit:
-    def edit(data: dict[str, Any]) -> None:
+def set_field(value: Any, *names: Any) -> Edit:
+    def edit(data: Any) -> None:
         for name in names[:-1]:
             data = data[name]
         data[names[-1]] = value
@@ -131,6 +131,11 @@ CAREFUL: Mapping[str, tuple[Edit, str]] = {
     "a curve too short": (lambda data: curve(data)[0].pop(), "its curves are of 5 tasks with"),
     "a curve out of order": (lambda data: data["curves"]["task"].reverse(), "are not in order"),
     "a curve beyond 1": (lambda data: curve(data)[2].__setitem__(0, 1.5), "its curve of task 3 holds 1.5"),
+    "names that are numbers": (set_field([1, 2], "result", "tasks", 0, "class_names"), "must be text"),
+    "a strange device": (set_field([], "identity", "execution", "device"), "does not say device and threads"),
+    "a strange backbone": (set_field([], "identity", "backbone"), "its identity cannot be read"),
+    "a strange machine": (set_field(["x"], "environment", "processor"), "the processor of its environment is"),
+    "uncounted samples": (lambda data: data["result"]["counts"][0].pop("stored_samples"), "lack stored_samples"),
     "half a character": (set_field("\ud800", "command"), "is truncated or not JSON"),
 }
 

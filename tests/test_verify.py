@@ -112,6 +112,13 @@ def test_what_is_counted_or_probed_must_come_out_too(with_probes: bool, copied: 
     assert ("the curves of the probes" if with_probes else "task 2: steps") in answer.out
 
 
+def test_a_reference_that_passes_for_a_method_is_not_reproduced(copied: Path) -> None:
+    edited(copied, set_field(True, "reference"))
+    answer = call("verify", copied, cwd=copied.parent)
+    assert answer.code == 1
+    assert "reference: True in the record, False here" in answer.out
+
+
 def test_code_of_another_version_is_said(copied: Path) -> None:
     edited(copied, set_field("clbench 0.0.1", "identity", "strategy", "code"))
     answer = call("verify", copied, cwd=copied.parent)

@@ -80,6 +80,7 @@ def toy_result(matrix: ScoreMatrix, data: str) -> dict[str, Any]:
         for k in range(matrix.n_tasks)
     ]
     spec = {"protocol": "class-incremental", "n_classes": 2 * matrix.n_tasks, "label_space": "known"}
+    spec |= {"modality": "image", "inputs": {"image": [1, 8, 8]}}
     return {
         "fingerprint": stream_fingerprint("class-incremental", (str(t["fingerprint"]) for t in tasks), None),
         "spec": spec,

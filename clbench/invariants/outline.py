@@ -28,6 +28,11 @@ def whole(value: Any, least: int = 0) -> bool:
     return type(value) is int and bool(value >= least)
 
 
+def text(*values: Any) -> bool:
+    """Whether all are text."""
+    return all(type(value) is str for value in values)
+
+
 def number(value: Any) -> bool:
     """Whether it is a finite number."""
     return type(value) in (int, float) and math.isfinite(value)
@@ -42,6 +47,10 @@ def outline(data: Data) -> Iterator[str]:
         yield f"its seed must be a whole number from 0 on; got {data['seed']!r:.60}"
     if data["status"] not in ("ok", "failed", "skipped"):
         yield f"unknown status {data['status']!r:.60}"
+    for name, value in data["environment"].items():
+        plain = text(*value.values()) if isinstance(value, dict) else not isinstance(value, list)
+        if not plain:  # places of files have names, all else is one value
+            yield f"the {name} of its environment is {value!r:.60}"
     command = data["command"]
     if command is not None and (command[:12] != "clbench run " or shlex.join(shlex.split(command)) != command):
         yield f"its command is more than one clbench run: {command!r:.60}"
@@ -56,6 +65,11 @@ def identity(data: Data) -> Iterator[str]:
         wanted = {"target": str, "parameters": dict, "code": str}
         if not all(isinstance(own[part][name], kind) for name, kind in wanted.items()):
             yield f"its identity does not say target, parameters and code of the {part}"
+    if "backbone" in own and not text(own["backbone"]["backbone"]["_target_"]):
+        yield "its identity does not say the target of the backbone"
+    execution = own["execution"]
+    if not (text(execution["device"]) and whole(execution["threads"], 1)):
+        yield f"its identity does not say device and threads of the execution; got {execution!r:.60}"
     seeds = own["seeds"]
     if not isinstance(seeds, dict) or not set(seeds) >= SEEDS or not all(map(whole, seeds.values())):
         yield f"its identity does not say its seeds ({', '.join(sorted(SEEDS))}); got {seeds!r:.60}"
@@ -81,9 +95,9 @@ def card(data: Data) -> Iterator[str]:
     if fields := _differing(decisive(data["card"]), own):
         yield f"its card is not the one of its identity; they differ in: {fields}"
     for name in PROSE:
-        text = data["card"].get(name)
-        if not isinstance(text, list if name == "reported" and text else TEXT):
-            yield f"the {name} of its card is no {'list' if name == 'reported' else 'text'}: {text!r:.60}"
+        value = data["card"].get(name)
+        if not isinstance(value, list if name == "reported" and value else TEXT):
+            yield f"the {name} of its card is no {'list' if name == 'reported' else 'text'}: {value!r:.60}"
     shipped = shipped_card(label)
     if shipped and (fields := _differing(decisive(shipped), own)):
         yield f"its card differs from the '{label}' that clbench ships, in: {fields}"

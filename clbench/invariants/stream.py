@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from clbench.identity import shipped_card, stream_fingerprint
-from clbench.invariants.outline import Data, number, whole
+from clbench.invariants.outline import Data, number, text, whole
 
 FEW = 2.001
 
@@ -22,6 +22,8 @@ def tasks(data: Data) -> Iterator[str]:
             yield f"task {k}: its classes must be different numbers in ascending order; got {classes!r:.60}"
         if len(task["class_names"]) != len(classes):
             yield f"task {k} has {len(classes)} classes and {len(task['class_names'])} class names"
+        if not text(task["name"], task["fingerprint"], *task["class_names"]):
+            yield f"task {k}: its name, its fingerprint and the names of its classes must be text"
         if not (whole(task["n_train"], 1) and whole(task["n_test"], 1)):
             yield f"task {k}: n_train and n_test must be whole numbers from 1 on"
     for half in ("train", "test"):
@@ -36,8 +38,13 @@ def tasks(data: Data) -> Iterator[str]:
 def stream(data: Data) -> Iterator[str]:
     """The stream's fingerprint is that of its tasks, and for seed 0 that of the card."""
     card, result = data["card"], data["result"]
-    if result["spec"]["protocol"] != card["protocol"]:
-        yield f"its stream is {result['spec']['protocol']}, its card {card['protocol']}"
+    spec = result["spec"]
+    if not text(spec["label_space"], spec["modality"]) or not all(
+        whole(size) for shape in spec["inputs"].values() for size in shape
+    ):
+        yield f"its stream does not say label space, modality and shapes of inputs: {spec!r:.60}"
+    if spec["protocol"] != card["protocol"]:
+        yield f"its stream is {spec['protocol']}, its card {card['protocol']}"
     made = stream_fingerprint(card["protocol"], (t["fingerprint"] for t in result["tasks"]), card.get("augment"))
     if result["fingerprint"] != made:
         yield f"its stream has the fingerprint {result['fingerprint']!r:.40}, but its tasks make {made}"
@@ -45,7 +52,7 @@ def stream(data: Data) -> Iterator[str]:
     official = None if "[" in label else (shipped_card(label) or card).get("fingerprint")
     if official and set(data["identity"]["seeds"].values()) == {0} and made != official:
         yield f"its stream has the fingerprint {made}; the card '{label}' says {official} for seed 0"
-    n_classes = result["spec"]["n_classes"]
+    n_classes = spec["n_classes"]
     if n_classes is not None and max(task["classes"][-1] for task in result["tasks"]) >= n_classes:
         yield f"a task has a class beyond the {n_classes} of the stream"
 
@@ -57,7 +64,10 @@ def counts(data: Data) -> Iterator[str]:
         if len(entries) != n_tasks:
             yield f"its {name} are of {len(entries)} tasks; it has {n_tasks}"
         check, kind = (whole, "whole number") if name == "counts" else (_cost, "number or null")
+        needed = ("state_bytes", "stored_samples") if name == "counts" else ("train_seconds",)
         for k, entry in enumerate(entries, start=1):
+            if missing := [key for key in needed if key not in entry]:
+                yield f"task {k}: its {name} lack {missing[0]}"
             if wrong := [key for key, value in entry.items() if not check(value)]:
                 yield f"task {k}: {wrong[0]} must be a {kind}, not below 0; got {entry[wrong[0]]!r:.40}"
 
@@ -77,6 +87,8 @@ def curves(data: Data) -> Iterator[str]:
     if len(accuracy) != n_tasks or {len(steps), *map(len, accuracy)} != {len(trained)}:
         lengths = [len(trained), len(steps), *map(len, accuracy)]
         yield f"its curves are of {len(accuracy)} tasks with {lengths} evaluations; it has {n_tasks} tasks"
+    if not all(map(whole, [*trained, *steps])):
+        yield "the tasks and steps of its curves must be whole numbers"
     points = list(zip(trained, steps, strict=True))
     if points != sorted(points) or sorted(set(trained)) != list(range(1, n_tasks + 1)):
         yield "the evaluations of its curves are not in order, or not of all tasks"
