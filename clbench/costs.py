@@ -35,6 +35,8 @@ class Meter:
         with counter or contextlib.nullcontext():
             yield
         passed = time.perf_counter() - begin
+        if part == "train":
+            self._costs["energy_joules"] = self._spent()
         self.seconds += passed
         self._costs[f"{part}_seconds"] = None if counter else passed  # of a counted run the time says nothing
         self._costs[f"{part}_flops"] = counter.get_total_flops() if counter else None
@@ -45,10 +47,13 @@ class Meter:
             self._costs[f"{part}_seconds"] -= seconds
 
     def costs(self) -> dict[str, Any]:
-        """Seconds, operations, peak bytes and joules of the task; None for what was not or cannot be measured."""
+        """Seconds, operations, joules of training and peak bytes; None for what was not or cannot be measured."""
+        return self._costs | {"peak_memory_bytes": peak_memory(self._device)}
+
+    def _spent(self) -> float | None:
+        """Joules since the beginning; None where nobody counts, or where the counter has begun anew."""
         now = energy_joules(self._device)
-        energy = None if now is None or self._energy is None or now < self._energy else now - self._energy
-        return self._costs | {"peak_memory_bytes": peak_memory(self._device), "energy_joules": energy}
+        return None if now is None or self._energy is None or now < self._energy else now - self._energy
 
 
 def _flop_counter() -> Any:

@@ -3,123 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
 
-from clbench.columns import SORT_KEY, Column, columns
-from clbench.matrix import ScoreMatrix
+from clbench.columns import Column, columns, optional
+from clbench.entries import Entry, Failure, Table, track, track_name
+from clbench.measured import inputs
 from clbench.oracles import Oracles
-from clbench.record import Record
-from clbench.statistics import MIN_SEEDS, Estimate, Ranking, estimate
-
-INFERENCE = "task_inference_accuracy"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that gave no result, and why; ``seed`` is None where the reason holds for every seed."""
-
-    label: str
-    seed: int | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A strategy with its parameters, model and trainer on one scenario, over seeds.
-
-    ``records``: the finished runs by seed; ``values``: per column id one number for each of them;
-    ``missing``: expected seeds without any record; ``rank``: None where the entry is not ranked.
-    """
-
-    label: str
-    names: Mapping[str, str]
-    id: str
-    reference: bool
-    records: tuple[Record, ...]
-    values: Mapping[str, tuple[float, ...]]
-    failures: tuple[Failure, ...] = ()
-    missing: tuple[int, ...] = ()
-    rank: int | None = None
-    track: str = ""
-    failed: tuple[Record, ...] = ()
-
-    def estimate(self, column: str = SORT_KEY) -> Estimate:
-        """Mean and interval of a column over the finished seeds."""
-        return estimate(self.values[column])
-
-    def matrices(self, name: str = "accuracy") -> list[ScoreMatrix]:
-        """The score matrices of the finished runs, by seed."""
-        return [record.matrix(name) for record in self.records]
-
-    def task_inference(self) -> list[tuple[float, ...]]:
-        """Per task the share of its test samples taken for it after the last task, for each finished run.
-
-        Empty where no run inferred tasks.
-        """
-        if not any(INFERENCE in record.result["matrices"] for record in self.records):
-            return []
-        rows = [r.matrix(INFERENCE).values[-1] if INFERENCE in r.result["matrices"] else None for r in self.records]
-        n_tasks = self.matrices()[0].n_tasks
-        return [tuple(math.nan if row is None else float(row[j]) for row in rows) for j in range(n_tasks)]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds with a finished run."""
-        return tuple(record.seed for record in self.records)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every expected seed has a finished run."""
-        return not self.failures and not self.missing
-
-    @property
-    def unranked_because(self) -> str | None:
-        """Why the entry has no rank; None where it has one."""
-        if self.reference:
-            return "reference" if self.complete else "reference, incomplete"
-        if not self.complete:
-            return "incomplete: not ranked"
-        if len(set(self.seeds)) < len(self.seeds):  # e.g. the same order with several initialisations
-            return "several records of one seed: not ranked"
-        if len(self.seeds) < MIN_SEEDS:
-            return f"fewer than {MIN_SEEDS} seeds: not ranked"
-        if math.isnan(self.estimate().mean):
-            return f"{SORT_KEY} undefined: not ranked"
-        return None
-
-
-@dataclass(frozen=True)
-class Table:
-    """The entries of one scenario, best average accuracy first. ``seeds``: those any entry was run with."""
-
-    scenario: str
-    card: Mapping[str, Any]
-    seeds: tuple[int, ...]
-    columns: tuple[Column, ...]
-    entries: tuple[Entry, ...]
-    skipped: tuple[Failure, ...]
-    standing: str = ""
-
-    @property
-    def is_variant(self) -> bool:
-        """Whether the official card was changed, so that results do not compare with it."""
-        return "[" in self.scenario
+from clbench.overall import Overall, make_overall
+from clbench.record import Record, same_result
+from clbench.statistics import in_words, tie_groups
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All tables, official cards and variants apart; ``left_out``: records that could not be used, and why."""
+    """All tables, official cards and variants apart; what the scenarios say together; what could not be used, and why.
+
+    ``warnings``: what may make figures doubtful though they are shown.
+    """
 
     official: tuple[Table, ...]
     variants: tuple[Table, ...]
+    overall: tuple[Overall, ...] = ()
     left_out: tuple[str, ...] = field(default_factory=tuple)
     warnings: tuple[str, ...] = ()
-    ranking: Ranking | None = None
-    no_ranking: str = ""
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -129,13 +38,43 @@ class Leaderboard:
 
 def make_leaderboard(records: Iterable[Record], left_out: Sequence[str] = ()) -> Leaderboard:
     """Make the leaderboard of these records; their order does not matter."""
-    ordered = sorted(records, key=lambda r: (r.names["scenario"], *_labels(r), r.entry, r.seed, r.id))
+    single, disagreeing = once(records)
+    ordered = sorted(single, key=lambda r: (r.names["scenario"], *_labels(r), r.entry, r.seed, r.id))
     tables = [_table(name, tuple(group)) for name, group in groupby(ordered, key=lambda r: r.names["scenario"])]
+    official = tuple(t for t in tables if not t.is_variant)
     return Leaderboard(
-        official=tuple(t for t in tables if not t.is_variant),
+        official=official,
         variants=tuple(t for t in tables if t.is_variant),
-        left_out=tuple(dict.fromkeys(left_out)),
+        overall=make_overall(official),
+        left_out=tuple(dict.fromkeys([*left_out, *disagreeing])),
+        warnings=tuple(text for t in tables for text in _doubts(t)),
     )
+
+
+def once(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
+    """Each run once: of records of one identity the one that holds most; where results differ none, and why.
+
+    The same run may lie in the folders of several studies. A finished record counts before one that failed.
+    """
+    by: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by[record.id].append(record)
+    kept: list[Record] = []
+    disagreeing: list[str] = []
+    for same in by.values():
+        done = [r for r in same if r.status == "ok"] or same[:1]
+        first = max(done, key=lambda r: (len(r.result.get("matrices", ())), len(r.curves), _worth(r)))
+        if all(same_result(first, other) for other in done):
+            kept.append(first)
+        else:
+            what = f"{first.names['scenario']}, {first.names['strategy']}, seed {first.seed} ({first.id})"
+            disagreeing.append(f"{len(done)} records of one run, {what}, have different results: none is used")
+    return kept, sorted(disagreeing)
+
+
+def _worth(record: Record) -> str:
+    """Decides between records that hold as much, whatever order they came in."""
+    return f"{record.environment.get('commit')} {record.result_sha256} {record.costs}"
 
 
 def _labels(record: Record) -> tuple[str, str, str]:
@@ -143,17 +82,20 @@ def _labels(record: Record) -> tuple[str, str, str]:
 
 
 def _table(scenario: str, records: tuple[Record, ...]) -> Table:
-    card = records[0].card
-    shown = columns(records)
     groups = [list(group) for _, group in groupby(records, key=lambda r: (_labels(r), r.entry))]
     labels = _display_labels([group[0] for group in groups])
     run = [(label, g) for label, g in zip(labels, groups, strict=True) if any(r.status != "skipped" for r in g)]
     never = [(label, g) for label, g in zip(labels, groups, strict=True) if all(r.status == "skipped" for r in g)]
-    seeds = tuple(sorted({r.seed for _, group in run for r in group}))
-    oracles = Oracles.among(records)
-    entries = [_entry(label, group, seeds, shown, oracles) for label, group in run]
+    expected: dict[str, set[int]] = defaultdict(set)
+    for _, group in run:
+        expected[group[0].names["model"]] |= {r.seed for r in group}
+    shown, oracles = columns(records), Oracles.among(records)
+    entries = [_entry(label, g, sorted(expected[g[0].names["model"]]), shown, oracles) for label, g in run]
+    filled = [c for c in shown if not optional(c) or any(not math.isnan(v) for e in entries for v in e.values[c.id])]
     skipped = (Failure(label, None, why) for label, group in never for why in dict.fromkeys(map(_reason, group)))
-    return Table(scenario, card, seeds, shown, _ranked(entries), tuple(skipped))
+    seeds = tuple(sorted(set().union(*expected.values())))
+    ranked, standing = _ranked(entries)
+    return Table(scenario, records[0].card, seeds, tuple(filled), ranked, tuple(skipped), standing)
 
 
 def _display_labels(heads: list[Record]) -> list[str]:
@@ -170,23 +112,53 @@ def _reason(record: Record) -> str:
 
 def _entry(label: str, group: list[Record], seeds: Sequence[int], shown: Iterable[Column], oracles: Oracles) -> Entry:
     done = tuple(r for r in group if r.status == "ok")
-    failures = tuple(
-        Failure(label, r.seed, f"{r.status}: {_reason(r)}") for r in group if r.status != "ok"
-    )  # a skipped seed of an entry that ran otherwise is a gap like any other
-    values = {column.id: tuple(column.value(r, oracles.beside(r)) for r in done) for column in shown}
-    missing = tuple(sorted(set(seeds) - {r.seed for r in group}))
+    failed = tuple(r for r in group if r.status != "ok")  # a skipped seed of an entry that ran otherwise is a gap too
+    beside = [(r, oracles.beside(r), inputs(r)) for r in done]
     head = group[0]
-    failed = tuple(r for r in group if r.status != "ok")
-    return Entry(label, head.names, head.entry, head.reference, done, values, failures, missing, failed=failed)
+    return Entry(
+        label=label,
+        names=head.names,
+        id=head.entry,
+        reference=head.reference,
+        records=done,
+        values={column.id: tuple(column.value(*read) for read in beside) for column in shown},
+        failures=tuple(Failure(label, r.seed, f"{r.status}: {_reason(r)}") for r in failed),
+        expected=tuple(seeds),
+        missing=tuple(sorted(set(seeds) - {r.seed for r in group})),
+        track=track_name(track(head)),
+        failed=failed,
+    )
 
 
-def _ranked(entries: list[Entry]) -> tuple[Entry, ...]:
-    """Sort by average accuracy and number those that may be ranked; equal means share a rank."""
+def _ranked(entries: list[Entry]) -> tuple[tuple[Entry, ...], str]:
+    """Entries by track and average accuracy, each with the rank of its tie group there; and what that separates."""
 
     def key(entry: Entry) -> tuple[bool, float, str]:
         mean = round(entry.estimate().mean, 12)  # the order of a sum must not break a tie
         return (math.isnan(mean), 0.0 if math.isnan(mean) else -mean, entry.label)
 
-    ordered = sorted(entries, key=key)
-    ranked = [key(entry)[1] for entry in ordered if entry.unranked_because is None]
-    return tuple(e if e.unranked_because else replace(e, rank=ranked.index(key(e)[1]) + 1) for e in ordered)
+    by: dict[tuple[bool, str, int], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by[track((*entry.records, *entry.failed)[0])].append(entry)
+    found: list[Entry] = []
+    words: list[tuple[str, str]] = []
+    for place in sorted(by):
+        ordered = sorted(by[place], key=key)
+        ranked = [entry for entry in ordered if entry.unranked_because is None]
+        ties = tie_groups([entry.by_seed() for entry in ranked])
+        ranks: Mapping[str, int] = dict(zip((e.id for e in ranked), ties.ranks, strict=True))
+        found += [replace(entry, rank=ranks.get(entry.id)) for entry in ordered]
+        if ranked:
+            words.append((track_name(place), in_words([entry.label for entry in ranked], ties)))
+    tell = [f"{name[0].upper()}{name[1:]}: {text}" if len(words) > 1 else text for name, text in words]
+    return tuple(found), " ".join(tell) or in_words([], tie_groups([]))
+
+
+def _doubts(table: Table) -> Iterable[str]:
+    """What a reader should know of a table before comparing its figures."""
+    machines = {str(r.environment.get("processor")) for e in table.entries for r in e.records if r.environment}
+    if len(machines) > 1:
+        yield (
+            f"{table.scenario}: runs were made on {len(machines)} kinds of processor ({', '.join(sorted(machines))}); "
+            "do not compare their times, and expect accuracies of a repetition to differ in the last digits"
+        )

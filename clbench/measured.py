@@ -17,7 +17,10 @@ _OF_COUNTS = {
     "optimiser_steps": "steps",
     **{name: name for name in ("parameters", "stored_samples", "state_bytes")},
 }
-_OF_COSTS = {name: name for name in ("train_flops", "train_seconds", "energy_joules", "peak_memory_bytes")}
+_OF_COSTS = {
+    name: name
+    for name in ("train_flops", "train_seconds", "evaluate_seconds", "energy_joules", "peak_memory_bytes")
+}
 
 
 def value(metric: Metric, record: Record, references: References | None = None, expert: Record | None = None) -> float:

@@ -51,7 +51,7 @@ def test_entries_are_ranked_by_average_accuracy_and_references_are_not() -> None
         [*several("naive", 0.2), *several("replay", 0.6), *several("cumulative", 0.8, reference=True)]
     )
     shown = [(e.label, e.rank, e.unranked_because) for e in board.official[0].entries]
-    assert shown == [("cumulative", None, "reference"), ("replay", 1, None), ("naive", 2, None)]
+    assert shown == [("replay", 1, None), ("naive", 2, None), ("cumulative", None, "reference")]
 
 
 def test_equal_means_share_a_rank() -> None:
@@ -241,7 +241,7 @@ def test_an_undefined_metric_is_a_dash_and_null_and_never_zero(pages: Pages) -> 
         nothing = {"mean": None, "low": None, "high": None, "n": 3, "method": "none", "per_seed": [None, None, None]}
         assert found[column] == nothing
     row = next(line for line in md.splitlines() if line.startswith("| — | joint"))
-    assert row.split(" | ")[3:8] == ["90.0 ± 0.0", "—", "—", "—", "—"]
+    assert row.split(" | ")[3:8] == ["90.0 ± 0.0", "90.0 ± 0.0", "—", "—", "—"]
     assert row.endswith("| 2.50 | — |")
 
 

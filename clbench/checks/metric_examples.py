@@ -132,7 +132,8 @@ MADE: Mapping[str, Callable[[Generator, int], Any]] = {
         _whole(1, 1000),
     ),
     **dict.fromkeys(
-        ("train_flops", "pass_flops", "train_seconds", "energy_joules"), lambda generator, n: 100 * generator.random(n)
+        ("train_flops", "pass_flops", "train_seconds", "evaluate_seconds", "energy_joules"),
+        lambda generator, n: 100 * generator.random(n),
     ),
 }
 

@@ -51,6 +51,7 @@ _TOTALS: tuple[tuple[str, str, str, str, str, Callable[[Array], float], str], ..
     ("samples_seen", "samples seen", "sum over tasks of the samples trained on", "samples", "counted", total, ""),
     ("optimiser_steps", "optimiser steps", "sum over tasks of the batches trained on", "steps", "counted", total, ""),
     ("train_seconds", "training time", "sum over tasks of seconds in train_task", "seconds", "measured", total, ""),
+    ("evaluate_seconds", "scoring time", "sum over tasks of seconds spent scoring", "seconds", "measured", total, ""),
     ("energy_joules", "energy", "sum over tasks of the energy spent in train_task", "joules", "measured", total, ""),
     ("peak_memory_bytes", "peak memory", "max over tasks", "bytes", "measured", largest, "reset before each task"),
 )

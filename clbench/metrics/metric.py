@@ -52,6 +52,7 @@ READS: Mapping[str, str] = MappingProxyType(
         "train_flops": "(T,) floating-point operations spent training each task",
         "pass_flops": "(T,) floating-point operations of one forward and backward pass over each task's training data",
         "train_seconds": "(T,) seconds spent training each task",
+        "evaluate_seconds": "(T,) seconds spent scoring all probes after each task",
         "energy_joules": "(T,) energy spent training each task",
         "peak_memory_bytes": "(T,) peak memory while each task was trained",
         "criteria": "(runs, C) scores in [0, 1] of each run, one for each criterion",

@@ -7,8 +7,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from clbench.entries import Table
 from clbench.errors import BadInput, RecordError
-from clbench.leaderboard import Leaderboard, Table, make_leaderboard
+from clbench.leaderboard import Leaderboard, make_leaderboard
 from clbench.report.export import to_json
 from clbench.report.html import to_html
 from clbench.report.latex import to_latex

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 
 from clbench.columns import SORT_KEY, Column
-from clbench.leaderboard import Entry, Leaderboard, Table
+from clbench.entries import Entry, Table
+from clbench.leaderboard import Leaderboard
 from clbench.matrix import numbered
 from clbench.statistics import INTERVALS, Estimate, estimate
 from clbench.statistics.ties import READING as TIES
@@ -30,29 +31,34 @@ _SHOWN = {  # unit: factor to what is shown, its sign, digits
     "joules": (1.0, "J", 1),
     "seconds": (1.0, "s", 1),
 }
-SCALE = {unit: scale for unit, (scale, _, _) in _SHOWN.items()}
-UNITS = {unit: sign for unit, (_, sign, _) in _SHOWN.items()}
-DIGITS = {unit: digits for unit, (_, _, digits) in _SHOWN.items()}
-COUNTED = {
-    "samples",
-    "steps",
-    "parameters",
-    "bytes",
-    "bytes per task",
-    "operations",
-    "joules",
-    "seconds",
-}  # no interval
+SHOWN = {  # unit of a number: scale, sign and digits it is shown with
+    "fraction": (100.0, "%", 1),
+    "samples": (1.0, "", 0),
+    "bytes": (1e-6, "MB", 2),
+    "bytes per task": (1e-3, "kB", 1),
+    "seconds": (1.0, "s", 1),
+    "ratio": (1.0, "", 2),
+    "nats": (1.0, "nats", 2),
+    "squared probability": (1.0, "", 3),
+    "parameters": (1e-3, "thousand", 1),
+    "operations": (1e-9, "GFLOP", 1),
+    "joules": (1.0, "J", 1),
+}
+
+COUNTED = frozenset({"samples", "bytes", "bytes per task", "parameters", "operations"})  # shown without interval
 
 INFERENCE = "Task inference after the last task: percent of each task's test samples taken for their own task."
 READING = (
-    "Rows are sorted by the mean of `average_accuracy.gem2017`, highest first; that figure alone decides the ranks.",
+    "Rows are sorted by track, then by the mean of `average_accuracy.gem2017`, highest first; it alone decides the "
+    "ranks. A track holds what may be compared: the same replay budget (samples stored at most), and the same "
+    "pretrained backbone or none; ranks are within a track, references come last.",
     TIES,
     INTERVALS,
     "Scores are fractions shown as percent, differences of scores as percentage points. Means are over the n finished "
     "seeds (column seeds); a seed fixes class order, data split, initialisation and batches alike for all strategies.",
     "Reference strategies see data a continual learner must not see: shown, never ranked. "
-    "An entry that lacks a seed is shown with the mean of those it has, and not ranked.",
+    "An entry that lacks a seed which others with the same model have is shown with the mean of those it has, and not "
+    "ranked.",
     "— means undefined or not measured, never zero.",
     "Columns that depend on the machine come last and in grey: compare them within one machine only. "
     "1 MB is 10⁶ bytes.",
@@ -69,8 +75,8 @@ def number(value: float, unit: str = "fraction") -> str:
     """
     if math.isnan(value):
         return MISSING
-    digits = DIGITS[unit]
-    shown = round(value * SCALE[unit], digits) + 0.0  # no minus zero
+    scale, _, digits = SHOWN[unit]
+    shown = round(value * scale, digits) + 0.0  # no minus zero
     return f"{shown:.{digits}f}".replace("-", "−")
 
 
@@ -91,13 +97,13 @@ def cell(entry: Entry, column: Column) -> str:
 
 def head(column: Column) -> str:
     """Title and unit of a column."""
-    unit = UNITS[column.unit]
+    _, unit, _ = SHOWN[column.unit]
     return f"{column.title} ({unit})" if unit else column.title
 
 
-def seeds(entry: Entry, table: Table) -> str:
+def seeds(entry: Entry) -> str:
     """How many of the expected seeds are there: ``4 of 5 seeds``."""
-    return f"{len(set(entry.seeds))} of {len(table.seeds)} seeds"
+    return f"{len(set(entry.seeds))} of {len(entry.expected)} seeds"
 
 
 def gaps(table: Table) -> list[str]:
@@ -167,7 +173,7 @@ def is_best(entry: Entry, column: Column) -> bool:
 
 def ends_group(entry: Entry, table: Table) -> bool:
     """Whether the next ranked entry has another rank: the seeds separate the two."""
-    ranked = [other for other in table.entries if other.rank]
+    ranked = [other for other in table.entries if other.rank and other.track == entry.track]
     below = ranked[ranked.index(entry) + 1 :][:1] if entry.rank else []
     return bool(below) and below[0].rank != entry.rank
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from clbench.leaderboard import Entry, Table
+from clbench.entries import Entry, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from clbench.columns import SORT_KEY, Column
-from clbench.leaderboard import INFERENCE, Entry, Leaderboard, Table
+from clbench.entries import INFERENCE, Entry, Table
+from clbench.leaderboard import Leaderboard
+from clbench.overall import READING, Method, Overall
 from clbench.report import cells, summary
 from clbench.report.runs import path
 from clbench.statistics import INTERVALS, LEVEL, MIN_SEEDS, Estimate, Ranking, estimate
@@ -22,8 +24,7 @@ def to_json(board: Leaderboard) -> dict[str, Any]:
         "sort_key": SORT_KEY,
         "interval": {"level": LEVEL, "minimum_seeds": MIN_SEEDS, "method": INTERVALS},
         "columns": {column.id: _column(column) for column in cells.definitions(board)},
-        "streams": summary.streams(board),
-        "ranking": None if board.ranking is None else _ranking(board.ranking),
+        "overall": [_overall(some) for some in board.overall],
         "scenarios": [_table(table) for table in board.tables],
         "environments": [{"environment": text, "records": n} for text, n in cells.environments(board)],
         "warnings": list(board.warnings),
@@ -35,6 +36,25 @@ def _column(column: Column) -> dict[str, Any]:
     names = ("title", "unit", "higher_is_better", "formula", "source", "differs", "main", "machine")
     found = {name: getattr(column, name) for name in names}
     return found | {"bounds": None if column.bounds is None else [_plain(end) for end in column.bounds]}
+
+
+def _overall(overall: Overall) -> dict[str, Any]:
+    return {
+        "protocol": overall.protocol,
+        "scenarios": list(overall.scenarios),
+        "data_sets": list(overall.data),
+        "methods": [_method(method) for method in overall.methods],
+        "not_on_all": list(overall.apart),
+        "ranking": None if overall.ranking is None else _ranking(overall.ranking),
+        "because": overall.because,
+        "reading": READING,
+    }
+
+
+def _method(method: Method) -> dict[str, Any]:
+    ends = {name: [_plain(end) for end in getattr(method, name)] for name in ("mean_ends", "iqm_ends")}
+    figures = {name: _plain(getattr(method, name)) for name in ("mean", "iqm", "better")}
+    return {"label": method.label, "track": method.track, "n_seeds": method.scores.shape[0], **figures, **ends}
 
 
 def _ranking(ranking: Ranking) -> dict[str, Any]:

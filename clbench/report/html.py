@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from clbench.columns import Column
-from clbench.leaderboard import Entry, Leaderboard, Table
+from clbench.entries import Entry, Table
+from clbench.leaderboard import Leaderboard
+from clbench.overall import READING as OVERALL
+from clbench.overall import Overall
 from clbench.report import cells, coming_from, runs, summary
-from clbench.report.pictures import of_streams, of_table
+from clbench.report.pictures import of_protocol, of_table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -33,7 +36,8 @@ def to_html(board: Leaderboard) -> str:
         protocols=sorted({str(t.card.get("protocol")) for t in board.tables}),
         tracks=sorted({e.track for t in board.tables for e in t.entries}),
         warnings=list(board.warnings),
-        streams=of_streams(board),
+        overall=[_overall(some) for some in board.overall],
+        overall_reading=OVERALL,
         reading=cells.READING,
         overview=cells.overview(board),
         columns=[_definition(column, k) for k, column in enumerate(columns)],
@@ -46,6 +50,18 @@ def to_html(board: Leaderboard) -> str:
         missing=cells.MISSING,
         source=lambda name: Markup(_text(environment, name)),
     )
+
+
+def _overall(overall: Overall) -> dict[str, Any]:
+    """What the template shows of a protocol's scenarios together."""
+    return {
+        "protocol": overall.protocol,
+        "words": summary.overall_words(overall),
+        "heads": summary.overall_heads(),
+        "rows": summary.overall_rows(overall),
+        "apart": overall.apart,
+        "figures": [(Markup(svg), Markup(caption)) for svg, caption in of_protocol(overall)],
+    }
 
 
 def _environment() -> Environment:
@@ -89,6 +105,7 @@ def _section(table: Table, number: int, numbers: Mapping[str, int]) -> dict[str,
         "standing": summary.standing(table),
         "short": summary.short_standing(table),
         "columns": [_head(column, numbers[column.id]) for column in table.columns],
+        "tracks": len(table.tracks) > 1,
         "rows": [_row(entry, table, numbers) for entry in table.entries],
         "gaps": cells.gaps(table),
         "figures": [(Markup(svg), Markup(caption)) for svg, caption in of_table(table)],
@@ -108,7 +125,7 @@ def _row(entry: Entry, table: Table, numbers: Mapping[str, int]) -> dict[str, An
         "run": runs[0].id if runs else None,
         "rank": entry.rank,
         "why": entry.unranked_because,
-        "seeds": cells.seeds(entry, table),
+        "seeds": cells.seeds(entry),
         "n_seeds": len(entry.seeds),
         "cells": [
             {

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 
 from clbench.columns import SORT_KEY, Column
-from clbench.leaderboard import Entry, Leaderboard, Table
-from clbench.report.cells import DIGITS, SCALE, UNITS
+from clbench.entries import Entry, Table
+from clbench.leaderboard import Leaderboard
+from clbench.report.cells import SHOWN
 
 SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -46,7 +47,11 @@ def _table(table: Table) -> Iterator[str]:
     shown = [column for column in table.columns if column.main and column.unit == "fraction"]
     plain = [entry for entry in table.entries if not entry.reference]
     references = [entry for entry in table.entries if entry.reference]
-    yield from (r"\begin{table}", r"\centering", rf"\caption{{{_caption(table, shown)}}}")
+    yield from (
+        r"\begin{table}",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{_caption(table, shown)}}}",
+    )
     yield rf"\label{{tab:{re.sub(r'[^A-Za-z0-9.-]+', '-', table.scenario)}}}"
     yield from (rf"\begin{{tabular}}{{rl{'r' * len(shown)}}}", r"\toprule")
     yield " & ".join(["rank", "strategy", *(_head(column) for column in shown)]) + r" \\"
@@ -59,7 +64,8 @@ def _table(table: Table) -> Iterator[str]:
 
 def _head(column: Column) -> str:
     arrow = r"$\uparrow$" if column.higher_is_better else r"$\downarrow$"
-    return f"{escaped(column.title)} {arrow}"
+    lines = escaped(column.title).replace(" ", r"\\")
+    return rf"\shortstack[r]{{{lines} {arrow}}}"
 
 
 def _row(entry: Entry, shown: list[Column]) -> str:
@@ -83,8 +89,8 @@ def _cell(entry: Entry, column: Column) -> str:
 
 
 def _number(value: float, column: Column) -> str:
-    digits = DIGITS[column.unit]
-    return f"{round(SCALE[column.unit] * value, digits) + 0.0:.{digits}f}"
+    scale, _, digits = SHOWN[column.unit]
+    return f"{round(scale * value, digits) + 0.0:.{digits}f}"
 
 
 def _caption(table: Table, shown: list[Column]) -> str:
@@ -94,7 +100,7 @@ def _caption(table: Table, shown: list[Column]) -> str:
     methods = sorted({entry.estimate().method for entry in table.entries} - {"none"})
     interval = f"{' or '.join(methods)} intervals (95 %)" if methods else "no interval"
     ids = "; ".join(f"{escaped(c.title)}: \\texttt{{{escaped(c.id)}}}" for c in shown)
-    unit = UNITS["fraction"]
+    unit = SHOWN["fraction"][1]
     partial = any(not (entry.rank or entry.reference) for entry in table.entries)
     return (
         rf"\texttt{{{escaped(table.scenario)}}}: {escaped(str(table.card.get('summary', '')))} "

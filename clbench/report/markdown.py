@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from clbench.columns import Column
-from clbench.leaderboard import Entry, Leaderboard, Table
+from clbench.entries import Entry, Table
+from clbench.leaderboard import Leaderboard
+from clbench.overall import READING as OVERALL
 from clbench.report import summary
 from clbench.report.cells import (
     INFERENCE,
@@ -70,7 +72,15 @@ def _definition(column: Column) -> str:
 def _overview(board: Leaderboard) -> Iterator[str]:
     yield from ("## Overview", "", "What the seeds separate, and what they do not:", "")
     yield from _bullets(f"{table.scenario}: {summary.short_standing(table)}" for table in board.official)
-    yield from (f"What the streams separate: {escaped(summary.streams(board))}", "")
+    for some in board.overall:
+        yield from (f"### All {some.protocol} scenarios together", "", escaped(summary.overall_words(some)), "")
+        if some.methods:
+            yield from (OVERALL, "")
+            rows = [[escaped(text) for text in row] for row in summary.overall_rows(some)]
+            yield from _grid(summary.overall_heads(), rows)
+        if some.apart:
+            yield from ("Not on all of these scenarios:", "")
+            yield from _bullets(some.apart)
     yield from ("Mean `average_accuracy.gem2017` in percent:", "")
     rows = [
         [escaped(label) + (" (reference)" if reference else ""), *(shown.replace("*", r"\*") for shown in shown_cells)]
@@ -109,7 +119,7 @@ def _row(entry: Entry, table: Table, shown: Sequence[Column]) -> list[str]:
     why = entry.unranked_because
     name = escaped(entry.label) + (f" ({why})" if why else "")
     rank = str(entry.rank) if entry.rank else MISSING
-    return [rank, name, seeds(entry, table), *(cell(entry, column) for column in shown)]
+    return [rank, name, seeds(entry), *(cell(entry, column) for column in shown)]
 
 
 def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clbench.leaderboard import Entry, Table
+from clbench.entries import Entry, Table
 from clbench.matrix import numbered
 from clbench.report.cells import spread
 from clbench.report.drawing import GREY, Style, drawing, legend, svg

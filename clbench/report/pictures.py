@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from clbench.leaderboard import Leaderboard, Table
-from clbench.report import summary
+from clbench.entries import Table
+from clbench.overall import Overall
 from clbench.report.drawing import highlighted
 from clbench.report.over_time import AXES, over_time
 from clbench.report.standing import critical_difference, profile
@@ -47,22 +45,20 @@ def of_table(table: Table) -> list[Picture]:
     return [(svg, caption) for svg, caption in found if svg]
 
 
-def of_streams(board: Leaderboard) -> dict[str, Any]:
-    """What all official scenarios say together: in words, and as figures where they can say something."""
+def of_protocol(overall: Overall) -> list[tuple[str, str]]:
+    """The scenarios of one protocol together, as figures where they can say something: SVG and caption."""
     figures = []
-    if board.ranking is not None:
+    if overall.ranking is not None:
         caption = (
-            "<b>Critical differences.</b> Average rank over independent streams, best left; a bar joins methods "
+            "<b>Critical differences.</b> Average rank over independent data sets, best left; a bar joins methods "
             "of which no two are separated (Friedman, then Wilcoxon with Holm's correction)."
         )
-        figures.append((critical_difference(board.ranking, "board"), caption))
-    drawn = profile(summary.scores(board), "board")
+        figures.append((critical_difference(overall.ranking, overall.protocol), caption))
+    drawn = profile({method.label: method.scores for method in overall.methods}, overall.protocol)
     if drawn:
         caption = (
-            "<b>Performance profile.</b> For each accuracy the share of runs above it, over all official scenarios; "
-            "only entries that were run on all of them. A curve above another everywhere is better everywhere."
+            "<b>Performance profile.</b> For each accuracy the share of runs above it, over these scenarios; "
+            "only methods that were run on all of them. A curve above another everywhere is better everywhere."
         )
         figures.append((drawn, caption))
-    from markupsafe import Markup
-
-    return {"words": summary.streams(board), "figures": [(Markup(svg), Markup(text)) for svg, text in figures]}
+    return figures

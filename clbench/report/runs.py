@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clbench.columns import Column
-from clbench.leaderboard import Entry, Table
+from clbench.entries import Entry, Table
 from clbench.matrix import ScoreMatrix
 from clbench.record import Record
 from clbench.report.cells import head, number

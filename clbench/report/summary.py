@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from clbench.columns import SORT_KEY
-from clbench.leaderboard import Entry, Leaderboard, Table
+from clbench.entries import Entry, Table
+from clbench.leaderboard import Leaderboard
+from clbench.overall import Overall
 from clbench.report.cells import MISSING, number
 
 
@@ -65,27 +64,30 @@ def _names(group: list[Entry]) -> str:
     return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def streams(board: Leaderboard) -> str:
-    """What the scenarios together separate, or why they cannot."""
-    return board.ranking.in_words() if board.ranking is not None else board.no_ranking
+def overall_heads() -> list[str]:
+    """The columns of a protocol's overall table."""
+    return ["strategy and model", "track", "mean (%)", "IQM (%)", "better than another (%)"]
 
 
-def scores(board: Leaderboard) -> dict[str, NDArray[np.float64]]:
-    """By label the average accuracy, (seeds, scenarios), of the ranked entries that every official scenario has.
+def overall_rows(overall: Overall) -> list[list[str]]:
+    """One row a method, best first, with intervals where there are enough seeds."""
+    return [
+        [m.label, m.track, _with_ends(m.mean, m.mean_ends), _with_ends(m.iqm, m.iqm_ends), number(m.better)]
+        for m in overall.methods
+    ]
 
-    Of each scenario the seeds that all of them have; empty where there are fewer than two scenarios.
-    """
-    if len(board.official) < 2:
-        return {}
-    ranked = [{entry.label: entry for entry in table.entries if entry.rank} for table in board.official]
-    labels = sorted(set.intersection(*map(set, ranked)))
-    if not labels:
-        return {}
-    n_seeds = min(len(entries[label].seeds) for entries in ranked for label in labels)
-    return {
-        label: np.array([entries[label].values[SORT_KEY][:n_seeds] for entries in ranked], dtype=np.float64).T
-        for label in labels
-    }
+
+def _with_ends(value: float, ends: tuple[float, float]) -> str:
+    low, high = (number(end) for end in ends)
+    return number(value) if low == MISSING else f"{number(value)} [{low}, {high}]"
+
+
+def overall_words(overall: Overall) -> str:
+    """What the scenarios of a protocol separate together, or why they cannot, and what is in the means."""
+    n_seeds = overall.methods[0].scores.shape[0] if overall.methods else 0
+    what = f"Over {', '.join(overall.scenarios)} ({n_seeds} seeds each; data sets: {', '.join(overall.data)})"
+    said = overall.ranking.in_words() if overall.ranking is not None else overall.because
+    return f"{what}. {said[0].upper()}{said[1:]}."
 
 
 def reported(table: Table) -> tuple[list[str], list[list[str]]]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from clbench.columns import SORT_KEY, Column
-from clbench.leaderboard import Entry, Table
-from clbench.report.cells import SCALE, UNITS, number
+from clbench.entries import Entry, Table
+from clbench.report.cells import SHOWN, number
 from clbench.report.drawing import REST, SOFT, Style, drawing, legend, svg
 from clbench.report.over_time import others
 from clbench.report.placing import place_labels
@@ -42,10 +42,8 @@ def stability(table: Table, style: dict[str, Style]) -> str | None:
 
 def against_cost(table: Table, style: dict[str, Style], cost: Column) -> str | None:
     """Average accuracy against a cost, with the entries that no other beats on both; None where nothing costs."""
-    unit = UNITS[cost.unit]
-    points = [
-        Point(e, SCALE[cost.unit] * e.estimate(cost.id).mean, 100 * e.estimate(SORT_KEY).mean) for e in _done(table)
-    ]
+    scale, unit, _ = SHOWN[cost.unit]
+    points = [Point(e, scale * e.estimate(cost.id).mean, 100 * e.estimate(SORT_KEY).mean) for e in _done(table)]
     points = [p for p in points if p.x > 0 and not math.isnan(p.y)]
     if len(points) < 2:
         return None

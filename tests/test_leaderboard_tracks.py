@@ -1,0 +1,166 @@
+"""Tracks, tie groups, duplicates, and what scenarios say together."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clbench.leaderboard import Leaderboard, make_leaderboard
+from clbench.record import Record
+from tests.toy_records import entry, several, toy_matrix, toy_record
+
+
+def run(strategy: str, final: float, seeds: int = 4, **changes: Any) -> list[Record]:
+    """Runs whose scores scatter a little, each strategy in its own way."""
+    memory, backbone = changes.pop("memory", None), changes.pop("backbone", None)
+    found = []
+    for seed in range(seeds):
+        noise = random.Random(f"{strategy}{seed}{changes.get('scenario')}").uniform(-0.02, 0.02)
+        record = toy_record(strategy, seed, matrix=toy_matrix(final + noise, 0), **changes)
+        parameters = {} if memory is None else {"memory": memory}
+        identity = record.identity | {"strategy": {"target": strategy, "parameters": parameters}}
+        names = record.names
+        if backbone:
+            identity, names = identity | {"backbone": {"name": backbone}}, names | {"model": f"features on {backbone}"}
+        found.append(Record(**{**_fields(record), "identity": identity, "names": names}))
+    return found
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def shown(board: Leaderboard) -> list[tuple[str, str, int | None]]:
+    return [(e.track, e.names["strategy"], e.rank) for e in board.official[0].entries]
+
+
+def test_replay_budgets_and_pretrained_backbones_rank_in_tracks_of_their_own() -> None:
+    board = make_leaderboard(
+        [
+            *run("naive", 0.2),
+            *run("lwf", 0.4),
+            *run("replay", 0.7, memory=200),
+            *run("small", 0.5, memory=50),
+            *run("simplecil", 0.9, backbone="lite0"),
+            *run("joint", 0.95, reference=True),
+        ]
+    )
+    assert shown(board) == [
+        ("no stored samples", "lwf", 1),
+        ("no stored samples", "naive", 2),
+        ("50 stored samples", "small", 1),
+        ("200 stored samples", "replay", 1),
+        ("on lite0, no stored samples", "simplecil", 1),
+        ("references", "joint", None),
+    ]
+    assert board.official[0].tracks == tuple(dict.fromkeys(track for track, _, rank in shown(board) if rank))
+    assert "200 stored samples" in board.official[0].standing.lower()
+
+
+def test_neighbours_that_the_seeds_cannot_separate_share_a_rank() -> None:
+    board = make_leaderboard([*run("a", 0.600), *run("b", 0.601), *run("c", 0.3)])
+    ranks = {strategy: rank for _, strategy, rank in shown(board)}
+    assert ranks == {"a": 1, "b": 1, "c": 3}
+    assert "not separated" in board.official[0].standing
+
+
+def test_a_run_that_lies_in_two_folders_counts_once() -> None:
+    runs = several("naive", 0.2)
+    once, twice = make_leaderboard(runs), make_leaderboard([*runs, *several("naive", 0.2)])
+    assert entry(twice, "naive").values == entry(once, "naive").values
+    assert twice.left_out == ()
+
+
+def test_of_two_records_of_one_run_the_one_that_holds_more_is_used() -> None:
+    old = toy_record("naive", 0)
+    matrices = dict(old.result["matrices"])
+    newer = {"name": "brier_score", "unit": "squared probability", "higher_is_better": False, "bounds": [0.0, 2.0]}
+    matrices["brier_score"] = newer | {"values": np.full((4, 3), 0.5).tolist()}
+    new = toy_record("naive", 0)
+    new.result["matrices"] = matrices
+    for order in ((old, new), (new, old)):
+        board = make_leaderboard(order)
+        assert entry(board, "naive").values["brier_score.last"] == (0.5,)
+        assert len(entry(board, "naive").records) == 1
+
+
+def test_records_of_one_run_with_different_results_are_both_left_out_and_named() -> None:
+    other = toy_record("naive", 0, final=0.3)
+    assert other.id == toy_record("naive", 0).id
+    board = make_leaderboard([toy_record("naive", 0), other, toy_record("naive", 1)])
+    assert entry(board, "naive").seeds == (1,)
+    (line,) = board.left_out
+    assert "2 records of one run, split_toy-v1, naive, seed 0" in line
+
+
+def test_a_study_with_fewer_seeds_is_not_incomplete_beside_one_with_more_on_another_model() -> None:
+    board = make_leaderboard([*run("a", 0.6, seeds=6), *run("a", 0.5, seeds=3, names={"model": "cnn"})])
+    few = entry(board, "a · cnn")
+    assert (few.rank, few.missing, len(few.expected)) == (2, (), 3)
+    gap = make_leaderboard([*run("a", 0.6, seeds=6), *run("b", 0.5, seeds=3)])
+    assert (entry(gap, "b").rank, entry(gap, "b").missing) == (None, (3, 4, 5))
+
+
+def scenarios(n: int, *strategies: tuple[str, float], seeds: int = 3) -> list[Record]:
+    found = []
+    for k in range(n):
+        for strategy, final in strategies:
+            records = run(strategy, final, seeds, scenario=f"split_toy{k}-v1")
+            found += [_of_data(record, f"data{k}") for record in records]
+    return found
+
+
+def _of_data(record: Record, source: str) -> Record:
+    return Record(**{**_fields(record), "card": record.card | {"data": {"source": source}}})
+
+
+def test_scenarios_of_a_protocol_are_averaged_over_methods_that_were_run_on_all_of_them() -> None:
+    records = scenarios(2, ("a", 0.8), ("b", 0.4), ("c", 0.3))
+    lacking = [r for r in records if not (r.names["strategy"] == "c" and "toy1" in r.names["scenario"])]
+    (overall,) = make_leaderboard(lacking).overall
+    assert [method.label for method in overall.methods] == ["a · mlp", "b · mlp"]
+    assert overall.apart == ("c · mlp: not on split_toy1-v1",)
+    best = overall.methods[0]
+    assert best.mean == pytest.approx(best.scores.mean())
+    assert best.scores.shape == (3, 2)
+    assert best.mean_ends[0] <= best.mean <= best.mean_ends[1]
+    assert (best.better, overall.methods[1].better) == (1.0, 0.0)
+    assert overall.ranking is None
+    assert "2 independent streams cannot separate 2 methods" in overall.because
+
+
+def test_enough_independent_data_sets_give_a_ranking_and_streams_of_one_do_not() -> None:
+    methods = (("a", 0.8), ("b", 0.6), ("c", 0.3))
+    (overall,) = make_leaderboard(scenarios(8, *methods)).overall
+    assert overall.ranking is not None
+    assert overall.ranking.names[0] == "a · mlp"
+    assert overall.ranking.friedman_p < 0.01
+    (one,) = make_leaderboard([_of_data(r, "digits") for r in scenarios(8, *methods)]).overall
+    assert one.ranking is None
+    assert one.data == ("digits",)
+
+
+def test_the_order_of_records_changes_nothing() -> None:
+    records = [*scenarios(2, ("a", 0.8), ("b", 0.4)), *run("joint", 0.9, reference=True), toy_record("b", 7, 0.9)]
+    boards = []
+    for seed in range(3):
+        random.Random(seed).shuffle(records)
+        boards.append(repr(make_leaderboard(records)).replace("\n", ""))
+    assert _without_addresses(boards[0]) == _without_addresses(boards[1]) == _without_addresses(boards[2])
+
+
+def _without_addresses(text: str) -> str:
+    import re
+
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def test_runs_on_several_kinds_of_processor_give_a_warning_and_stay() -> None:
+    records = several("naive", 0.2)
+    elsewhere = Record(**{**_fields(records[2]), "environment": {"processor": "another"}})
+    board = make_leaderboard([*records[:2], elsewhere])
+    assert len(entry(board, "naive").records) == 3
+    assert "2 kinds of processor" in board.warnings[0]
