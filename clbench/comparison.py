@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clbench.errors import BadInput, unknown
+from clbench.measured import value
 from clbench.metrics import metric
 from clbench.oracles import Oracles
 from clbench.record import Record
@@ -52,13 +53,8 @@ class Figure:
 
     def values(self, runs: Runs, oracles: Oracles) -> dict[int, float]:
         """The figure of each run by seed; NaN where a record lacks what it reads."""
-        made = metric(self.metric)
-        return {
-            seed: made(record.matrix(self.matrix), oracles.beside(record))
-            if self.matrix in record.result["matrices"]
-            else math.nan
-            for seed, record in runs.items()
-        }
+        made = replace(metric(self.metric), matrix=self.matrix)
+        return {seed: value(made, record, oracles.beside(record)) for seed, record in runs.items()}
 
     def higher_is_better(self, runs: Runs) -> bool:
         """The metric's direction; a mean of scores that are better when low is itself better when low."""

@@ -14,7 +14,7 @@ from clbench.comparison import Difference, Figure, compare
 from clbench.errors import BadInput, RecordError, unknown
 from clbench.record import Record
 from clbench.statistics import LEVEL, MIN_SEEDS, estimate
-from clbench.store import Store
+from clbench.store import Store, contradictions
 
 USUAL = ("average accuracy", "forgetting", "backward transfer", "learning accuracy")
 SHOWN = 5  # lines of an error
@@ -27,23 +27,24 @@ HEADS = (
     "A − B",
     f"{LEVEL:.0%} interval",
     "A better on",
-    "P(A > B)",
+    "P(A beats B)",
     "p (t, Holm)",
     "p (sign flips)",
 )
 READING = """\
 A − B is the mean difference over the seeds that both have, with its 95 % interval. "A better on" is the share of these
-seeds on which A is better, ties one half, with its exact 95 % interval; "P(A > B)" the probability that any run of A is
-better than any run of B. p is of the paired t test after Holm's correction over the figures shown; the exact
+seeds on which A is better, ties one half, with its exact 95 % interval; "P(A beats B)" the probability that any run of
+A is better than any run of B. p is of the paired t test after Holm's correction over the figures shown; the exact
 sign-flip test assumes no distribution, and beside its p is the smallest it can be with so many seeds."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two entries: its finished runs by seed, and the runs that gave no result."""
+    """One of the two entries: its finished runs by seed with their files, and the runs that gave no result."""
 
     folder: Path
     runs: dict[int, Record]
+    paths: tuple[Path, ...]
     not_counted: tuple[str, ...]
 
     @property
@@ -80,22 +81,24 @@ def _side(folder: Path) -> Side:
         raise RecordError(
             f"no record under '{folder}'\n  a RUN is the folder of a record, or of all records of an entry"
         )
-    entries = {(r.names["scenario"], r.entry): r for r in reading.records}
+    found = list(zip(reading.records, reading.paths, strict=True))
+    entries = {r.entry: f"{' · '.join(r.names.values())}, in {path.parent.parent}" for r, path in found}
     if len(entries) > 1:
-        found = sorted(f"{' · '.join(r.names.values())} #{r.entry[:6]}" for r in entries.values())
-        raise BadInput(_listed(f"'{folder}' holds several entries; name the folder of one of them", found))
+        raise BadInput(_listed(f"'{folder}' holds several entries; name the folder of one", sorted(entries.values())))
     runs: dict[int, Record] = {}
     lost: list[str] = []
-    for record in sorted(reading.records, key=lambda r: (r.seed, r.id)):
+    paths: list[Path] = []
+    for record, path in sorted(found, key=lambda both: both[0].seed):
         if record.status != "ok":
             lost.append(f"seed {record.seed}: {record.status}: {' '.join(str(record.reason).split())}")
         elif record.seed in runs:
             raise BadInput(f"'{folder}' holds two records of seed {record.seed}; name the folder of one of them")
         else:
             runs[record.seed] = record
+            paths.append(path)
     if not runs:
         raise BadInput(_listed(f"no run under '{folder}' gave a result", lost))
-    return Side(folder, runs, tuple(lost))
+    return Side(folder, runs, tuple(paths), tuple(lost))
 
 
 def _check(a: Side, b: Side) -> None:
@@ -109,13 +112,9 @@ def _check(a: Side, b: Side) -> None:
         raise BadInput(
             f"no seed in common: A has {own[0]}; B has {own[1]}\n  run one of them with the seeds of the other"
         )
-    differ = [s for s in seeds if a.runs[s].result["fingerprint"] != b.runs[s].result["fingerprint"]]
-    if differ:
-        shown = ", ".join(map(str, differ))
-        raise BadInput(
-            f"the streams of A and B differ for seed {shown}, so their scores do not compare"
-            f"\n  {cards[0]} gave them other samples, in another version or from other data; run one of them again"
-        )
+    both = [(path.parent, r) for side in (a, b) for r, path in zip(side.runs.values(), side.paths, strict=True)]
+    if clashes := sorted(set(contradictions(both).values())):
+        raise BadInput(_listed("the runs do not compare; repeat those of one side", clashes))
 
 
 def _figures(metric_id: str | None, matrix: str | None, records: Sequence[Record]) -> list[Figure]:
@@ -128,10 +127,6 @@ def _figures(metric_id: str | None, matrix: str | None, records: Sequence[Record
     figures = [Figure.named(name) for name in USUAL]
     if metric_id is not None:
         made = metric(metric_id)
-        if other := sorted(set(made.reads) - {"R", "A"}):
-            raise BadInput(
-                f"'{metric_id}' reads more than a score matrix: {', '.join(other)}; it cannot be compared here"
-            )
         figures = [Figure(made.title, metric_id, made.matrix, made.unit)]
     if matrix is None:
         return figures
@@ -152,12 +147,14 @@ def _print(a: Side, b: Side, figures: Sequence[Figure], rows: Sequence[Differenc
     for figure, row in zip(figures, rows, strict=True):
         table.add_row(*map(escape, _cells(figure, row)))
     seeds = rows[0].pair.seeds
-    lines = [f"{a.head.names['scenario']}, {len(seeds)} seeds that both have: {_numbers(seeds)}"]
+    lines = [f"{a.head.names['scenario']}, seeds that both have: {_numbers(seeds)}"]
     for name, side in (("A", a), ("B", b)):
         alone = sorted(side.runs.keys() - set(seeds))
         left = [f"not counted: seeds that only {name} has: {_numbers(alone)}"] if alone else []
         lines += [f"{name}: {side.label}", *(f"   {line}" for line in left)]
         lines += [f"   not counted: {line}" for line in side.not_counted]
+    if a.head.names["model"] != b.head.names["model"]:
+        lines.append("their models differ: runs of a seed share the stream, not the initial weights")
     said = [in_words(figure, row) for figure, row in zip(figures, rows, strict=True)]
     console.print(escape("\n".join(lines)), "", sep="\n", highlight=False, soft_wrap=True)
     console.print(table)
@@ -169,9 +166,9 @@ def _cells(figure: Figure, row: Difference) -> list[str]:
     scale, digits, unit = _scale(figure)
 
     def shown(value: float, sign: str = "") -> str:
-        return MISSING if math.isnan(value) else f"{scale * value:{sign}.{digits}f}"
+        return MISSING if math.isnan(value) else _minus(f"{scale * value:{sign}.{digits}f}")
 
-    exact = MISSING if math.isnan(pair.better_low) else f" ({100 * pair.better_low:.0f}–{100 * pair.better_high:.0f} %)"
+    exact = "" if math.isnan(pair.better_low) else f" ({100 * pair.better_low:.0f}–{100 * pair.better_high:.0f} %)"
     better = MISSING if math.isnan(pair.better) else f"{len(pair.seeds) * pair.better:g} of {len(pair.seeds)}{exact}"
     return [
         f"{figure.title}{unit}",
@@ -192,14 +189,14 @@ def in_words(figure: Figure, row: Difference) -> str:
     if math.isnan(gap.mean):
         return f"{figure.title}: undefined; {_wanting(figure)}."
     if gap.n < MIN_SEEDS:
-        return (
-            f"{figure.title}: {gap.n} of at least {MIN_SEEDS} seeds in common; nothing can be said of the difference."
-        )
+        return f"{figure.title}: nothing can be said; that takes {MIN_SEEDS} seeds in common, and there are {gap.n}."
     if not row.separated:
-        return f"{figure.title}: not separated (p = {_p(row.p)}); the seeds do not tell which of the two is better."
+        alone = not gap.low <= 0 <= gap.high
+        though = ", though its own interval excludes zero, as some of several figures do by chance" if alone else ""
+        return f"{figure.title}: not separated (p {_told(row.p)}){though}."
     ahead = "A" if (gap.mean > 0) == pair.higher_is_better else "B"
     scale, digits, _ = _scale(figure)
-    low, high = (f"{scale * value:+.{digits}f}" for value in (gap.low, gap.high))
+    low, high = (_minus(f"{scale * value:+.{digits}f}") for value in (gap.low, gap.high))
     return f"{figure.title}: {ahead} is better; A − B is between {low} and {high}, separated (p {_told(row.p)})."
 
 
@@ -208,12 +205,17 @@ def _wanting(figure: Figure) -> str:
 
     if reference := metric(figure.metric).reference:
         return f"it is read beside a run of the reference '{reference}', which is not among these records"
-    return f"a run lacks what it reads of the matrix '{figure.matrix}'"
+    reads = sorted(set(metric(figure.metric).reads) - {"R"})
+    return f"some run lacks what it reads: {', '.join([f'the matrix {figure.matrix}', *reads])}"
 
 
 def _scale(figure: Figure) -> tuple[float, int, str]:
     """By what a value is multiplied to be shown, its decimals, and what to write behind the title."""
     return (100.0, 1, ", %") if figure.unit == "fraction" else (1.0, 3, f", {figure.unit}")
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def _numbers(seeds: Iterable[int]) -> str:
