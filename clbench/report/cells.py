@@ -13,7 +13,7 @@ from clbench.statistics import INTERVALS, Estimate, estimate
 from clbench.statistics.ties import READING as TIES
 
 MISSING = "—"
-_SHOWN = {  # unit: factor to what is shown, its sign, digits
+SHOWN = {  # unit of a number: scale, sign and digits it is shown with
     "fraction": (100.0, "%", 1),
     "percent": (1.0, "%", 1),
     "ratio": (1.0, "", 2),
@@ -24,28 +24,16 @@ _SHOWN = {  # unit: factor to what is shown, its sign, digits
     "experiences": (1.0, "", 1),
     "samples": (1.0, "", 0),
     "steps": (1.0, "", 0),
-    "parameters": (1e-6, "M", 3),
-    "bytes": (1e-6, "MB", 2),
-    "bytes per task": (1e-3, "kB", 1),
-    "operations": (1e-9, "Gflop", 2),
-    "joules": (1.0, "J", 1),
-    "seconds": (1.0, "s", 1),
-}
-SHOWN = {  # unit of a number: scale, sign and digits it is shown with
-    "fraction": (100.0, "%", 1),
-    "samples": (1.0, "", 0),
-    "bytes": (1e-6, "MB", 2),
-    "bytes per task": (1e-3, "kB", 1),
-    "seconds": (1.0, "s", 1),
-    "ratio": (1.0, "", 2),
-    "nats": (1.0, "nats", 2),
-    "squared probability": (1.0, "", 3),
     "parameters": (1e-3, "thousand", 1),
+    "bytes": (1e-6, "MB", 2),
+    "bytes per task": (1e-3, "kB", 1),
     "operations": (1e-9, "GFLOP", 1),
     "joules": (1.0, "J", 1),
+    "seconds": (1.0, "s", 1),
 }
-
-COUNTED = frozenset({"samples", "bytes", "bytes per task", "parameters", "operations"})  # shown without interval
+COUNTED = frozenset(
+    {"samples", "steps", "bytes", "bytes per task", "parameters", "operations"}
+)  # shown without interval
 
 INFERENCE = "Task inference after the last task: percent of each task's test samples taken for their own task."
 READING = (
@@ -176,6 +164,12 @@ def ends_group(entry: Entry, table: Table) -> bool:
     ranked = [other for other in table.entries if other.rank and other.track == entry.track]
     below = ranked[ranked.index(entry) + 1 :][:1] if entry.rank else []
     return bool(below) and below[0].rank != entry.rank
+
+
+def starts_track(entry: Entry, table: Table) -> bool:
+    """Whether the entry is the first of its track, after another one."""
+    place = table.entries.index(entry)
+    return place > 0 and table.entries[place - 1].track != entry.track
 
 
 def definitions(board: Leaderboard) -> list[Column]:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clbench.entries import Entry, Table
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def highlighted(table: Table) -> dict[str, Style]:
     The best of each strategy, best first, as many as there are colours, the baseline ``naive`` always among them;
     and the best of each reference, in ink and hollow. An entry keeps its look from figure to figure of a scenario.
     """
-    done = [entry for entry in table.entries if entry.records]
+    done = sorted((e for e in table.entries if e.records), key=lambda e: (-np.nan_to_num(e.estimate().mean), e.label))
     plain = _chosen([entry for entry in done if not entry.reference])
     oracles = _best_of_each([entry for entry in done if entry.reference])[: len(MARKERS)]
     found: dict[str, Style] = {}

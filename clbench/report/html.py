@@ -117,6 +117,7 @@ def _section(table: Table, number: int, numbers: Mapping[str, int]) -> dict[str,
 def _row(entry: Entry, table: Table, numbers: Mapping[str, int]) -> dict[str, Any]:
     classes = ["unranked"] if entry.unranked_because else []
     classes += ["last-of-group"] if cells.ends_group(entry, table) else []
+    classes += ["track-start"] if cells.starts_track(entry, table) else []
     runs = (*entry.records, *entry.failed)
     return {
         "label": entry.label,

@@ -26,7 +26,8 @@ STABILITY = (
 )
 COST = {
     "state_bytes": "<b>Accuracy against memory.</b> Ringed and joined: no other entry is both better and smaller.",
-    "cumulative_train_flops.nevis2022": "<b>Accuracy against compute.</b> Ringed and joined: no other entry is both better and cheaper.",
+    "cumulative_train_flops.nevis2022": "<b>Accuracy against compute.</b> Ringed and joined: no other entry is both "
+    "better and cheaper.",
     "train_seconds": "<b>Accuracy against time.</b> Ringed and joined: no other entry is both better and faster. "
     "Time depends on the machine.",
 }

@@ -38,27 +38,31 @@ def standing(table: Table) -> str:
 
 
 def short_standing(table: Table) -> str:
-    """The same in a line: who is first, with whom, and how many steps there are."""
-    ranked = [entry for entry in table.entries if entry.rank]
-    if not ranked:
+    """The same in a line or two: for each track who is first, with whom, and how many steps there are."""
+    found = [[entry for entry in table.entries if entry.rank and entry.track == track] for track in table.tracks]
+    if not found:
         return "No entry is ranked."
+    told = [f"{f'{some[0].track}: ' if len(found) > 1 else ''}{_first(some)}" for some in found]
+    text = "; ".join(told)
+    return f"{text[0].upper() if len(found) > 1 else text[0]}{text[1:]}."
+
+
+def _first(ranked: list[Entry]) -> str:
+    """Who leads a track, and what its seeds separate."""
     groups = [list(group) for _, group in groupby(ranked, key=lambda entry: entry.rank)]
-    if len(groups) == 1 and len(ranked) > 1:
-        return f"The seeds separate no neighbours among the {len(ranked)} ranked entries."
-    first = _names(groups[0])
-    score = number(groups[0][0].estimate(SORT_KEY).mean)
+    best = f"{number(ranked[0].estimate(SORT_KEY).mean)} %"
     if len(ranked) == 1:
-        return f"Only {first} is ranked ({score} %)."
-    steps = len(groups) - 1
-    shared = "is first" if len(groups[0]) == 1 else "share rank 1, not separated from each other"
-    return (
-        f"{first} {shared} ({score} % at best); {len(ranked)} ranked entries, "
-        f"{steps} {'step' if steps == 1 else 'steps'} between neighbours that the seeds separate."
-    )
+        return f"{_names(ranked)} alone is ranked ({best})"
+    if len(groups) == 1:
+        return f"of {len(ranked)} ranked no neighbours are separated (best: {_names(ranked[:1])}, {best})"
+    leads = "is first" if len(groups[0]) == 1 else "are not separated and share rank 1"
+    steps = "1 step" if len(groups) == 2 else f"{len(groups) - 1} steps"
+    return f"of {len(ranked)} ranked {_names(groups[0])} {leads} ({best}); {steps} between separated neighbours"
 
 
 def _names(group: list[Entry]) -> str:
-    names = [entry.label for entry in group]
+    """Strategies by name; their models and trainers are in the table."""
+    names = list(dict.fromkeys(entry.label.partition(" · ")[0] for entry in group))
     if len(names) > 4:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
     return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -84,8 +88,10 @@ def _with_ends(value: float, ends: tuple[float, float]) -> str:
 
 def overall_words(overall: Overall) -> str:
     """What the scenarios of a protocol separate together, or why they cannot, and what is in the means."""
-    n_seeds = overall.methods[0].scores.shape[0] if overall.methods else 0
-    what = f"Over {', '.join(overall.scenarios)} ({n_seeds} seeds each; data sets: {', '.join(overall.data)})"
+    where = f"Over {', '.join(overall.scenarios)} (data sets: {', '.join(overall.data)}"
+    if not overall.methods:
+        return f"{where}): no method was run on all of them, so there is nothing to compare."
+    what = f"{where}; {overall.methods[0].scores.shape[0]} seeds each)"
     said = overall.ranking.in_words() if overall.ranking is not None else overall.because
     return f"{what}. {said[0].upper()}{said[1:]}."
 

@@ -32,16 +32,17 @@ function filter() {
   for (const section of all("section[data-protocol]")) {
     const fits = (!filters.protocol || section.dataset.protocol === filters.protocol) && (filters.variants || !section.dataset.variant);
     let inside = 0;
-    for (const row of all("table.board > tbody > tr", section)) {
+    for (const row of all("tbody > tr[data-label]", section)) {
       const label = row.dataset.label.toLowerCase();
       row.hidden = !(fits && words.every((word) => label.includes(word)) && (!filters.track || row.dataset.track === filters.track)
         && (filters.unranked || !row.classList.contains("unranked")));
       inside += !row.hidden;
+      if (!row.closest(".board")) continue;
       total += 1;
+      shown += !row.hidden;
     }
     const narrowed = words.length || filters.track || !filters.unranked;
     section.hidden = !fits || (narrowed && inside === 0);
-    shown += inside;
   }
   for (const row of all("#overview table.overview > tbody > tr"))
     row.hidden = !(words.every((word) => row.dataset.label.toLowerCase().includes(word)) && (filters.unranked || !row.classList.contains("unranked")));
