@@ -137,11 +137,12 @@ def _wilcoxon_holm(values: Array) -> Array:
     """(k, k) corrected p values; methods that are equal on every stream have p = 1."""
     from scikit_posthocs import posthoc_wilcoxon
 
-    k = values.shape[1]
-    raw = np.ones((k, k))
-    differ = [(a, b) for a, b in combinations(range(k), 2) if (values[:, a] != values[:, b]).any()]
-    for a, b in differ:
-        raw[a, b] = posthoc_wilcoxon(values[:, [a, b]].T).iloc[0, 1]
+    _, first, same = np.unique(values, axis=1, return_index=True, return_inverse=True)
+    k, raw = values.shape[1], np.ones((len(first), len(first)))
+    if len(first) > 1:  # equal methods have no differences to rank
+        raw = posthoc_wilcoxon(values[:, first].T).to_numpy(copy=True)
+        np.fill_diagonal(raw, 1.0)
+    raw = raw[np.ix_(same, same)]
     upper = np.triu_indices(k, 1)
     corrected = np.ones((k, k))
     corrected[upper] = holm(raw[upper].tolist())
