@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import defaultdict
 
 from clbench.columns import SORT_KEY, Column
 from clbench.entries import Entry, Table
@@ -123,22 +123,33 @@ def _lowest(tasks: list[Estimate]) -> str:
     return f"{number(min(means))} (task {means.index(min(means)) + 1})"
 
 
+OVERVIEW = (
+    "Mean `average_accuracy.gem2017` in percent. Of a strategy's several entries on a scenario (parameters, models, "
+    "trainers) the best one, which favours strategies with many; the scenario's table has them all."
+)
+
+
 def overview(board: Leaderboard) -> list[tuple[str, bool, list[str]]]:
-    """Mean average accuracy per strategy and official scenario: label, whether a reference, cells; references last.
+    """Mean average accuracy per strategy and official scenario: name, whether a reference, cells; references last.
 
-    An asterisk marks a mean over too few seeds, or not all.
+    An asterisk marks a mean over too few seeds, or not all; it stands only where no entry of the strategy is whole.
     """
-    entries = {(e.label, k): e for k, table in enumerate(board.official) for e in table.entries}
-    labels = sorted({(e.reference, label) for (label, _), e in entries.items()})
+    found: dict[tuple[bool, str], dict[int, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+    for k, table in enumerate(board.official):
+        for entry in table.entries:
+            found[entry.reference, entry.names["strategy"].partition("[")[0]][k].append(entry)
+    n_tables = len(board.official)
+    return [
+        (name, reference, [_best(by[k]) if k in by else MISSING for k in range(n_tables)])
+        for (reference, name), by in sorted(found.items())
+    ]
 
-    def cells(label: str) -> Iterator[str]:
-        for k in range(len(board.official)):
-            entry = entries.get((label, k))
-            mean = number(entry.estimate(SORT_KEY).mean) if entry else MISSING
-            partial = mean != MISSING and entry is not None and entry.unranked_because not in (None, "reference")
-            yield mean + "*" * partial
 
-    return [(label, reference, list(cells(label))) for reference, label in labels]
+def _best(entries: list[Entry]) -> str:
+    whole = [entry for entry in entries if entry.unranked_because in (None, "reference")]
+    means = [entry.estimate(SORT_KEY).mean for entry in whole or entries]
+    known = [mean for mean in means if not math.isnan(mean)]
+    return number(max(known)) + "*" * (not whole) if known else MISSING
 
 
 def bounds(column: Column) -> str:

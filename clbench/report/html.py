@@ -40,6 +40,7 @@ def to_html(board: Leaderboard) -> str:
         overall_reading=OVERALL,
         reading=cells.READING,
         overview=cells.overview(board),
+        overview_text=cells.OVERVIEW,
         columns=[_definition(column, k) for k, column in enumerate(columns)],
         hidden_columns=[k for k, column in enumerate(columns) if not column.main],
         environments=cells.environments(board),

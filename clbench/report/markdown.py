@@ -13,6 +13,7 @@ from clbench.report import summary
 from clbench.report.cells import (
     INFERENCE,
     MISSING,
+    OVERVIEW,
     READING,
     bounds,
     cell,
@@ -81,7 +82,7 @@ def _overview(board: Leaderboard) -> Iterator[str]:
         if some.apart:
             yield from ("Not on all of these scenarios:", "")
             yield from _bullets(some.apart)
-    yield from ("Mean `average_accuracy.gem2017` in percent:", "")
+    yield from (OVERVIEW, "")
     rows = [
         [escaped(label) + (" (reference)" if reference else ""), *(shown.replace("*", r"\*") for shown in shown_cells)]
         for label, reference, shown_cells in overview(board)

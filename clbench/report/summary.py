@@ -44,7 +44,7 @@ def short_standing(table: Table) -> str:
         return "No entry is ranked."
     told = [f"{f'{some[0].track}: ' if len(found) > 1 else ''}{_first(some)}" for some in found]
     text = "; ".join(told)
-    return f"{text[0].upper() if len(found) > 1 else text[0]}{text[1:]}."
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _first(ranked: list[Entry]) -> str:
@@ -52,12 +52,12 @@ def _first(ranked: list[Entry]) -> str:
     groups = [list(group) for _, group in groupby(ranked, key=lambda entry: entry.rank)]
     best = f"{number(ranked[0].estimate(SORT_KEY).mean)} %"
     if len(ranked) == 1:
-        return f"{_names(ranked)} alone is ranked ({best})"
+        return f"only {_names(ranked)} is ranked ({best})"
     if len(groups) == 1:
-        return f"of {len(ranked)} ranked no neighbours are separated (best: {_names(ranked[:1])}, {best})"
-    leads = "is first" if len(groups[0]) == 1 else "are not separated and share rank 1"
+        return f"{len(ranked)} ranked, no neighbours separated (best {_names(ranked[:1])}, {best})"
+    leads = "is first" if len(groups[0]) == 1 else f"share rank 1, {len(groups[0])} not separated"
     steps = "1 step" if len(groups) == 2 else f"{len(groups) - 1} steps"
-    return f"of {len(ranked)} ranked {_names(groups[0])} {leads} ({best}); {steps} between separated neighbours"
+    return f"{len(ranked)} ranked, {_names(groups[0])} {leads} ({best}), {steps} between separated neighbours"
 
 
 def _names(group: list[Entry]) -> str:
