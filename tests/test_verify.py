@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ class Mine(Naive):
             raise ArithmeticError("this always happens")
         super().train_task(task)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_commit() -> Iterator[None]:
+    """The code does not change under the tests, whatever is committed meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clbench.costs._commit", lambda: "one")
+        yield
 
 
 @pytest.fixture(scope="module")
