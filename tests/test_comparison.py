@@ -80,6 +80,17 @@ def test_the_page_says_how_many_are_separated_and_is_the_same_for_records_in_any
     )
 
 
+def test_rows_of_more_than_ten_seeds_are_shown_with_the_ends_of_a_bootstrap_interval() -> None:
+    asked = [Comparison.from_config({**PAIR, "measured": ["average accuracy"]})]
+    finals = [0.61, 0.55, 0.66] * 3 + [0.6, 0.5]
+    page = to_markdown("A purpose.", asked, [*noisy("replay", finals), *noisy("naive", [0.3] * 11)])
+    found = asked[0].differences([*noisy("replay", finals), *noisy("naive", [0.3] * 11)])[0].estimate
+    assert f"({100 * found.low:+.1f} to {100 * found.high:+.1f}) | 11 |" in page
+    assert "bootstrap interval" in page
+    few = to_markdown("A purpose.", asked, [*noisy("replay", finals[:3]), *noisy("naive", [0.3] * 3)])
+    assert "bootstrap" not in few and "±" in few
+
+
 def test_a_comparison_by_an_unknown_label_is_refused() -> None:
     with pytest.raises(BadInput, match="got 'stratgy'"):
         Comparison.from_config({**PAIR, "of": {"stratgy": "x"}})

@@ -19,7 +19,7 @@ from clbench.errors import BadInput
 from clbench.statistics.means import LEVEL, MIN_SEEDS, RESAMPLES
 
 Array = NDArray[np.float64]
-Aggregate = Callable[..., float]  # of one method's scores, or of two methods' to compare
+Aggregate = Callable[..., Any]  # of one method's scores, or of two methods' to compare
 DECIMALS = 12  # scores that differ only beyond are equal but for rounding
 AT_ONCE = 2**18  # numbers resampled at a time
 TOO_NARROW = 10  # runs of one stream below which a bootstrap interval covers less than its level

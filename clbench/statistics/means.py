@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 MIN_SEEDS = 3
 MAX_SEEDS_T = 10  # up to here Student's t, above it the bootstrap
+Values = Sequence[float] | NDArray[np.float64]
 LEVEL = 0.95  # of intervals
 ALPHA = 0.05  # a smaller p separates two
 RESAMPLES = 10_000
@@ -45,7 +46,7 @@ class Estimate:
         return (self.high - self.low) / 2
 
 
-def estimate(values: Sequence[float], level: float = LEVEL, generator: Generator | None = None) -> Estimate:
+def estimate(values: Values, level: float = LEVEL, generator: Generator | None = None) -> Estimate:
     """Estimate the mean over seeds with its interval, in the unit of the values; their order changes nothing.
 
     3 to 10 values get a Student-t interval, more of them a bootstrap interval, fewer none; ``INTERVALS`` says why.

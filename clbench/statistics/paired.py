@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clbench.statistics.aggregates import probability_of_improvement
-from clbench.statistics.means import ALIKE, LEVEL, MIN_SEEDS, Estimate, estimate
+from clbench.statistics.means import ALIKE, LEVEL, MIN_SEEDS, Estimate, Values, estimate
 
 MAX_SEEDS_EXACT = 16  # 65,536 ways to flip signs; above, the t test says as much
 
@@ -89,7 +89,7 @@ def _better(gaps: Sequence[float]) -> tuple[float, float, float]:
     return share, float(low), float(high)
 
 
-def p_value(differences: Sequence[float]) -> float:
+def p_value(differences: Values) -> float:
     """Two-sided p of the paired t test that the mean difference is zero; 1 where all are zero, NaN below 3 values.
 
     >>> round(p_value([1.0, 2.0, 3.0]), 4)
@@ -104,7 +104,7 @@ def p_value(differences: Sequence[float]) -> float:
     return float(ttest_1samp(sorted(differences), 0.0).pvalue)
 
 
-def sign_flip_p(differences: Sequence[float]) -> float:
+def sign_flip_p(differences: Values) -> float:
     """Exact two-sided p that the differences are as likely to have the other sign; NaN for none or more than 16.
 
     The share of the 2^n ways to choose the signs whose sum is as far from zero as the one seen.
