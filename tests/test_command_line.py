@@ -175,13 +175,14 @@ def test_a_damaged_checkpoint_makes_the_run_start_anew_to_the_same_result(damage
     assert only(tmp_path / "hurt").result_sha256 == whole.result_sha256
 
 
-def test_a_folder_of_records_becomes_a_report_in_three_formats(tmp_path: Path) -> None:
+def test_a_folder_of_records_becomes_a_report_in_five_formats(tmp_path: Path) -> None:
     for strategy in ("naive", "replay"):
         assert call("run", "scenario=split_digits-v1", f"strategy={strategy}", *QUICK, cwd=tmp_path).code == 0
     answer = call("report", "records", "--out", "page", cwd=tmp_path)
     assert answer.code == 0
     assert "2 records" in answer.out
-    assert sorted(p.name for p in (tmp_path / "page").iterdir()) == [f"leaderboard.{s}" for s in ("html", "json", "md")]
+    written = sorted(path.name for path in (tmp_path / "page").iterdir())
+    assert written == [f"leaderboard.{kind}" for kind in ("csv", "html", "json", "md", "tex")]
     assert "replay" in (tmp_path / "page" / "leaderboard.md").read_text()
 
 
