@@ -13,7 +13,7 @@ from clbench.entries import Entry, Failure, Table, track, track_name
 from clbench.measured import inputs
 from clbench.oracles import Oracles
 from clbench.overall import Overall, make_overall
-from clbench.record import Record, same_result
+from clbench.record import Record
 from clbench.statistics import in_words, tie_groups
 
 
@@ -36,45 +36,20 @@ class Leaderboard:
         return self.official + self.variants
 
 
-def make_leaderboard(records: Iterable[Record], left_out: Sequence[str] = ()) -> Leaderboard:
-    """Make the leaderboard of these records; their order does not matter."""
-    single, disagreeing = once(records)
-    ordered = sorted(single, key=lambda r: (r.names["scenario"], *_labels(r), r.entry, r.seed, r.id))
+def make_leaderboard(
+    records: Iterable[Record], left_out: Sequence[str] = (), warnings: Sequence[str] = ()
+) -> Leaderboard:
+    """Make the leaderboard of these records, each run once; their order does not matter."""
+    ordered = sorted(records, key=lambda r: (r.names["scenario"], *_labels(r), r.entry, r.seed, r.id))
     tables = [_table(name, tuple(group)) for name, group in groupby(ordered, key=lambda r: r.names["scenario"])]
     official = tuple(t for t in tables if not t.is_variant)
     return Leaderboard(
         official=official,
         variants=tuple(t for t in tables if t.is_variant),
         overall=make_overall(official),
-        left_out=tuple(dict.fromkeys([*left_out, *disagreeing])),
-        warnings=tuple(text for t in tables for text in _doubts(t)),
+        left_out=tuple(dict.fromkeys(left_out)),
+        warnings=(*warnings, *(text for t in tables for text in _doubts(t))),
     )
-
-
-def once(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
-    """Each run once: of records of one identity the one that holds most; where results differ none, and why.
-
-    The same run may lie in the folders of several studies. A finished record counts before one that failed.
-    """
-    by: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by[record.id].append(record)
-    kept: list[Record] = []
-    disagreeing: list[str] = []
-    for same in by.values():
-        done = [r for r in same if r.status == "ok"] or same[:1]
-        first = max(done, key=lambda r: (len(r.result.get("matrices", ())), len(r.curves), _worth(r)))
-        if all(same_result(first, other) for other in done):
-            kept.append(first)
-        else:
-            what = f"{first.names['scenario']}, {first.names['strategy']}, seed {first.seed} ({first.id})"
-            disagreeing.append(f"{len(done)} records of one run, {what}, have different results: none is used")
-    return kept, sorted(disagreeing)
-
-
-def _worth(record: Record) -> str:
-    """Decides between records that hold as much, whatever order they came in."""
-    return f"{record.environment.get('commit')} {record.result_sha256} {record.costs}"
 
 
 def _labels(record: Record) -> tuple[str, str, str]:

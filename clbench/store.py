@@ -17,11 +17,15 @@ from clbench.record import FILE, Record, digest, parse_record, read_record, read
 
 @dataclass(frozen=True)
 class Reading:
-    """What a folder of records holds: the readable ones with their files, and why each other one was left out."""
+    """What a folder of records holds: the readable ones with their files, and why each other one was left out.
+
+    ``repeated``: the files of runs that are here already, in another place, and which file counts instead.
+    """
 
     records: tuple[Record, ...]
     left_out: tuple[str, ...] = ()
     paths: tuple[Path, ...] = ()
+    repeated: tuple[tuple[Path, Path], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,12 @@ class Store:
                 kept.append((path, parse_record(read_text(path), shared)))
             except RecordError as error:
                 left_out.append(f"{path} {error}")
-        clashes = contradictions(kept) | repetitions(kept)
+        repeated, differing = repetitions(kept)
+        clashes = contradictions(kept) | differing
         left_out += clashes.values()
-        kept = [(path, record) for path, record in kept if path not in clashes]
-        return Reading(tuple(r for _, r in kept), tuple(left_out), tuple(path for path, _ in kept))
+        kept = [(path, record) for path, record in kept if path not in clashes and path not in repeated]
+        records, paths = tuple(r for _, r in kept), tuple(path for path, _ in kept)
+        return Reading(records, tuple(left_out), paths, tuple(repeated.items()))
 
 
 def record_files(root: Path) -> list[Path]:
@@ -130,21 +136,42 @@ def contradictions(records: Sequence[tuple[Path, Record]], trusted: Collection[P
     return clashes
 
 
-def repetitions(records: Sequence[tuple[Path, Record]]) -> dict[Path, str]:
-    """Records of one and the same run: of equal ones all but the first, of those that differ every one, and why."""
+MACHINE = ("platform", "processor", "accelerator", "torch", "numpy", "threads")
+
+
+def repetitions(records: Sequence[tuple[Path, Record]]) -> tuple[dict[Path, Path], dict[Path, str]]:
+    """Records of one and the same run: those that another one stands for, and those that cannot be right, and why.
+
+    A run may lie in the folders of several studies: the record that holds most counts, a finished one before one that
+    failed. On one machine the same run gives the same bits; so of records made there with different results none
+    counts. Made on different machines they differ by rounding, and each is a result of its own right.
+    """
     runs: dict[str, list[tuple[Path, Record]]] = defaultdict(list)
     for path, record in records:
         runs[record.id].append((path, record))
+    repeated: dict[Path, Path] = {}
     named: dict[Path, str] = {}
     for copies in runs.values():
-        first, record = copies[0]
-        if all(same_result(record, other) for _, other in copies[1:]):
-            named |= {path: f"{path} is the run of {first} again, which counts once" for path, _ in copies[1:]}
-        else:
-            for path, _ in copies:
-                other = next(p for p, _ in copies if p != path)
+        done = [(p, r) for p, r in copies if r.status == "ok"] or copies
+        chosen, first = max(done, key=_content)
+        wrong = [p for p, r in done if not same_result(first, r) and _machine(first) == _machine(r)]
+        if wrong:
+            for path, _ in done:
+                other = wrong[0] if path != wrong[0] else chosen
                 named[path] = f"{path} and {other} are records of one run, but their results differ"
-    return named
+        else:
+            repeated |= {path: chosen for path, _ in copies if path != chosen}
+    return repeated, named
+
+
+def _content(found: tuple[Path, Record]) -> tuple[int, int, str]:
+    """How much a record holds; of those that hold as much the last by name."""
+    path, record = found
+    return len(record.result.get("matrices", ())), len(record.curves), str(path)
+
+
+def _machine(record: Record) -> list[Any]:
+    return [record.environment.get(name) for name in MACHINE]
 
 
 def _outsiders(group: Group, trusted: Collection[Path]) -> Iterator[tuple[Path, Path]]:

@@ -1,11 +1,10 @@
-"""Tracks, tie groups, duplicates, and what scenarios say together."""
+"""Tracks, tie groups, and what scenarios say together."""
 
 from __future__ import annotations
 
 import random
 from typing import Any
 
-import numpy as np
 import pytest
 
 from clbench.leaderboard import Leaderboard, make_leaderboard
@@ -65,35 +64,6 @@ def test_neighbours_that_the_seeds_cannot_separate_share_a_rank() -> None:
     ranks = {strategy: rank for _, strategy, rank in shown(board)}
     assert ranks == {"a": 1, "b": 1, "c": 3}
     assert "not separated" in board.official[0].standing
-
-
-def test_a_run_that_lies_in_two_folders_counts_once() -> None:
-    runs = several("naive", 0.2)
-    once, twice = make_leaderboard(runs), make_leaderboard([*runs, *several("naive", 0.2)])
-    assert entry(twice, "naive").values == entry(once, "naive").values
-    assert twice.left_out == ()
-
-
-def test_of_two_records_of_one_run_the_one_that_holds_more_is_used() -> None:
-    old = toy_record("naive", 0)
-    matrices = dict(old.result["matrices"])
-    newer = {"name": "brier_score", "unit": "squared probability", "higher_is_better": False, "bounds": [0.0, 2.0]}
-    matrices["brier_score"] = newer | {"values": np.full((4, 3), 0.5).tolist()}
-    new = toy_record("naive", 0)
-    new.result["matrices"] = matrices
-    for order in ((old, new), (new, old)):
-        board = make_leaderboard(order)
-        assert entry(board, "naive").values["brier_score.last"] == (0.5,)
-        assert len(entry(board, "naive").records) == 1
-
-
-def test_records_of_one_run_with_different_results_are_both_left_out_and_named() -> None:
-    other = toy_record("naive", 0, final=0.3)
-    assert other.id == toy_record("naive", 0).id
-    board = make_leaderboard([toy_record("naive", 0), other, toy_record("naive", 1)])
-    assert entry(board, "naive").seeds == (1,)
-    (line,) = board.left_out
-    assert "2 records of one run, split_toy-v1, naive, seed 0" in line
 
 
 def test_a_study_with_fewer_seeds_is_not_incomplete_beside_one_with_more_on_another_model() -> None:

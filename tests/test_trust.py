@@ -107,13 +107,30 @@ def test_records_of_one_name_with_other_cards_contradict_each_other(good: Path, 
 def test_a_copy_of_a_record_counts_once_and_two_results_of_one_run_not_at_all(good: Path, tmp_path: Path) -> None:
     paths = [copy_of(next(good.rglob(f"seed0-*/{FILE}")), tmp_path, number) for number in range(2)]
     reading = Store(tmp_path).read()
-    assert reading.left_out == (f"{paths[1]} is the run of {paths[0]} again, which counts once",)
+    assert reading.left_out == ()
+    assert reading.repeated == ((paths[0], paths[1]),)
     assert len(reading.records) == 1
     edited(paths[1], lowered)
     reading = Store(tmp_path).read()
     assert [line.split()[0] for line in reading.left_out] == [str(path) for path in paths]
     assert all("are records of one run, but their results differ" in line for line in reading.left_out)
     assert not reading.records
+
+
+def test_two_results_of_one_run_from_two_machines_are_both_right_and_one_counts(good: Path, tmp_path: Path) -> None:
+    paths = [copy_of(next(good.rglob(f"seed0-*/{FILE}")), tmp_path, number) for number in range(2)]
+    edited(paths[1], lowered)
+    edited(paths[1], set_field("another", "environment", "processor"))
+    reading = Store(tmp_path).read()
+    assert (reading.left_out, reading.repeated) == ((), ((paths[0], paths[1]),))
+    out = call("report", tmp_path, cwd=tmp_path).out
+    assert out.startswith("1 record is of a run that another record holds too")
+
+
+def test_of_two_records_of_one_run_the_one_that_holds_more_counts(good: Path, tmp_path: Path) -> None:
+    paths = [copy_of(next(good.rglob(f"seed0-*/{FILE}")), tmp_path, number) for number in range(2)]
+    as_schema_1(paths[1])
+    assert Store(tmp_path).read().repeated == ((paths[1], paths[0]),)
 
 
 def test_older_records_load_with_empty_fields_for_what_they_lack(good: Path, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ COST = (
         total,
         reads=("train_flops",),
         unit="operations",
-        differs="the search for hyper-parameters is not included; only products and convolutions are counted, decompositions not",
+        differs="the search for hyper-parameters is not included; only products and convolutions are counted",
     ),
     Metric(
         "peak_parameters.nevis2022",

@@ -32,7 +32,8 @@ def write_report(records_root: Path, out: Path, costs: bool = True) -> Reading:
         raise RecordError(f"no record under '{records_root}'; make some with: clbench run scenario=...")
     prefix = "" if records_root == Path() else f"{records_root}{os.sep}"
     records = reading.records if costs else [replace(r, costs=[], environment={}) for r in reading.records]
-    board = make_leaderboard(records, [text.replace(prefix, "") for text in reading.left_out])
+    left_out = [text.replace(prefix, "") for text in reading.left_out]
+    board = make_leaderboard(records, left_out, [text] if (text := repeated(reading)) else [])
     pages = _pages(board if costs else _without_machine(board))
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -41,6 +42,15 @@ def write_report(records_root: Path, out: Path, costs: bool = True) -> Reading:
     except OSError as error:
         raise BadInput(f"cannot write the report to '{out}': {error.strerror or error}") from error
     return reading
+
+
+def repeated(reading: Reading) -> str:
+    """How many records are of runs that are there already, in words; empty where none is."""
+    n = len(reading.repeated)
+    if n == 0:
+        return ""
+    runs, are = ("record is of a run", "it counts") if n == 1 else ("records are of runs", "they count")
+    return f"{n} {runs} that another record holds too, as studies share runs; {are} once, by the one that holds most"
 
 
 def _pages(board: Leaderboard) -> dict[str, str]:
