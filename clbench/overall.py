@@ -22,13 +22,15 @@ from clbench.statistics import (
 )
 
 RESAMPLES = 2000
+SHARE = 3  # a third
 READING = (
-    "Scenarios that at least half as many methods were run on as on the one with most; a method is a strategy with its "
-    "model, whatever the length of training that a scenario asks for. The mean is over scenarios of the mean over the "
-    "seeds that all methods have; IQM: the mean of the middle half of all runs; better than another: how often a run "
-    "beats a run of another method on the same scenario, ties one half, mean over the others. Intervals: 95 % "
-    "bootstrap of the runs within each scenario, too narrow for fewer than ten seeds. Methods that lack a scenario have no mean: "
-    "they are listed apart. Tracks are not mixed up: the column says what each stores and stands on."
+    "Together are the scenarios of a protocol that share at least a third of the methods with the one that has most; a "
+    "method is a strategy with its model, whatever the length of training that a scenario asks for. The mean is over "
+    "scenarios of the mean over the seeds that all methods have; IQM: the mean of the middle half of all runs; better "
+    "than another: how often a run beats a run of another method on the same scenario, ties one half, mean over the "
+    "others. Intervals: 95 % bootstrap of the runs within each scenario, too narrow for fewer than ten seeds. Methods "
+    "that lack a scenario have no mean: they are listed apart. Tracks are not mixed up: the column says what each "
+    "stores and stands on."
 )
 
 
@@ -64,21 +66,24 @@ class Overall:
 
 
 def make_overall(tables: Iterable[Table]) -> tuple[Overall, ...]:
-    """The overall standings of the official tables, protocol by protocol; those of a single scenario say no more."""
+    """The overall standings of the official tables: for each protocol the pools of scenarios with methods in common."""
     ordered = sorted(tables, key=lambda t: (str(t.card.get("protocol")), t.scenario))
-    found = (
-        _overall(protocol, list(group)) for protocol, group in groupby(ordered, lambda t: str(t.card.get("protocol")))
-    )
-    return tuple(some for some in found if some is not None)
+    found: list[Overall] = []
+    for protocol, group in groupby(ordered, lambda t: str(t.card.get("protocol"))):
+        known = {table.scenario: table for table in group}
+        rest = {name: _methods(table) for name, table in known.items()}
+        while rest:
+            widest = max(rest.values(), key=len)
+            shared = {name: len(methods.keys() & widest.keys()) for name, methods in rest.items()}
+            pool = {n: rest[n] for n in rest if rest[n] is widest or SHARE * shared[n] >= len(widest)}
+            rest = {name: methods for name, methods in rest.items() if name not in pool}
+            if len(pool) > 1 and widest:
+                found.append(_overall(protocol, [known[name] for name in pool], pool))
+    return tuple(found)
 
 
-def _overall(protocol: str, tables: Sequence[Table]) -> Overall | None:
-    entries = {table.scenario: _methods(table) for table in tables}
-    most = max(map(len, entries.values()))
-    pool = [table for table in tables if 2 * len(entries[table.scenario]) >= most > 0]
+def _overall(protocol: str, pool: Sequence[Table], entries: Mapping[str, Mapping[str, Entry]]) -> Overall:
     names = [table.scenario for table in pool]
-    if len(pool) < 2:
-        return None
     known = sorted({label for name in names for label in entries[name]})
     complete = [label for label in known if all(label in entries[name] for name in names)]
     lacking = {label: [n for n in names if label not in entries[n]] for label in known if label not in complete}
