@@ -18,8 +18,7 @@ _OF_COUNTS = {
     **{name: name for name in ("parameters", "stored_samples", "state_bytes")},
 }
 _OF_COSTS = {
-    name: name
-    for name in ("train_flops", "train_seconds", "evaluate_seconds", "energy_joules", "peak_memory_bytes")
+    name: name for name in ("train_flops", "train_seconds", "evaluate_seconds", "energy_joules", "peak_memory_bytes")
 }
 
 

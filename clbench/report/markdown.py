@@ -74,7 +74,12 @@ def _overview(board: Leaderboard) -> Iterator[str]:
     yield from ("## Overview", "", "What the seeds separate, and what they do not:", "")
     yield from _bullets(f"{table.scenario}: {summary.short_standing(table)}" for table in board.official)
     for some in board.overall:
-        yield from (f"### {some.protocol.capitalize()} scenarios together: {len(some.scenarios)}", "", escaped(summary.overall_words(some)), "")
+        yield from (
+            f"### {some.protocol.capitalize()} scenarios together: {len(some.scenarios)}",
+            "",
+            escaped(summary.overall_words(some)),
+            "",
+        )
         if some.methods:
             yield from (OVERALL, "")
             rows = [[escaped(text) for text in row] for row in summary.overall_rows(some)]
