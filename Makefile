@@ -24,6 +24,7 @@ lint: $(VENV)/ready
 benchmark: $(VENV)/ready browser
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/page_load.py
+	$(BIN)/python benchmarks/leaderboard_scale.py
 
 # The report's page is tested in headless Chromium; Debian's packages bring it where it is missing.
 browser:

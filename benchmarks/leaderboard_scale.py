@@ -59,12 +59,12 @@ def records(n_seeds: int) -> Iterator[Record]:
 
 def write(root: Path, n_seeds: int) -> int:
     """Write the records as the files that runs leave; how many."""
-    n = 0
-    for n, record in enumerate(records(n_seeds), start=1):  # noqa: B007 (the last number is the count)
+    made = list(records(n_seeds))
+    for record in made:
         folder = Store(root).folder(record)
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(compact_rows(json.dumps(record.to_json(), indent=1)))
-    return n
+    return len(made)
 
 
 def main() -> int:
