@@ -28,9 +28,9 @@ class Failure:
 class Entry:
     """A strategy with its parameters, model and trainer on one scenario, over seeds.
 
-    ``records``: the finished runs by seed; ``values``: per column id one number for each of them; ``expected``: the
-    seeds that any entry with the same model was run with; ``missing``: those without any record. ``track``: what it
-    competes in (see :func:`track`); ``rank``: its tie group there, None where it is not ranked.
+    ``records``: the finished runs by seed; ``values``: per column id one number for each of them; ``expected``: its
+    seeds and those that at least half of the entries with the same model were run with; ``missing``: those without any
+    record. ``track``: what it competes in (see :func:`track`); ``rank``: its tie group there, None where not ranked.
     """
 
     label: str

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from clbench.columns import Column, columns, optional
+from clbench.doubts import doubts
 from clbench.entries import Entry, Failure, Table, track, track_name
 from clbench.measured import inputs
 from clbench.oracles import Oracles
@@ -48,7 +49,7 @@ def make_leaderboard(
         variants=tuple(t for t in tables if t.is_variant),
         overall=make_overall(official),
         left_out=tuple(dict.fromkeys(left_out)),
-        warnings=(*warnings, *(text for t in tables for text in _doubts(t))),
+        warnings=(*warnings, *(text for t in tables for text in doubts(t))),
     )
 
 
@@ -61,14 +62,11 @@ def _table(scenario: str, records: tuple[Record, ...]) -> Table:
     labels = _display_labels([group[0] for group in groups])
     run = [(label, g) for label, g in zip(labels, groups, strict=True) if any(r.status != "skipped" for r in g)]
     never = [(label, g) for label, g in zip(labels, groups, strict=True) if all(r.status == "skipped" for r in g)]
-    expected: dict[str, set[int]] = defaultdict(set)
-    for _, group in run:
-        expected[group[0].names["model"]] |= {r.seed for r in group}
-    shown, oracles = columns(records), Oracles.among(records)
-    entries = [_entry(label, g, sorted(expected[g[0].names["model"]]), shown, oracles) for label, g in run]
+    expected, shown, oracles = _expected(group for _, group in run), columns(records), Oracles.among(records)
+    entries = [_entry(label, g, expected[g[0].names["model"]], shown, oracles) for label, g in run]
     filled = [c for c in shown if not optional(c) or any(not math.isnan(v) for e in entries for v in e.values[c.id])]
     skipped = (Failure(label, None, why) for label, group in never for why in dict.fromkeys(map(_reason, group)))
-    seeds = tuple(sorted(set().union(*expected.values())))
+    seeds = tuple(sorted({seed for entry in entries for seed in entry.expected}))
     ranked, standing = _ranked(entries)
     return Table(scenario, records[0].card, seeds, tuple(filled), ranked, tuple(skipped), standing)
 
@@ -81,15 +79,30 @@ def _display_labels(heads: list[Record]) -> list[str]:
     return [f"{a} #{r.entry[:6]}" if count[a] > 1 else a for a, r in zip(labels, heads, strict=True)]
 
 
+def _expected(groups: Iterable[Sequence[Record]]) -> dict[str, set[int]]:
+    """By model the seeds that at least half of its entries were run with.
+
+    So an entry with a gap is incomplete, a study of five seeds beside one of ten is not, and one more run with a new
+    seed does not make all others incomplete.
+    """
+    runs: dict[str, list[set[int]]] = defaultdict(list)
+    for group in groups:
+        runs[group[0].names["model"]].append({r.seed for r in group})
+    return {
+        model: {seed for seed in set().union(*entries) if 2 * sum(seed in own for own in entries) >= len(entries)}
+        for model, entries in runs.items()
+    }
+
+
 def _reason(record: Record) -> str:
     return " ".join((record.reason or "no reason was recorded").split())
 
 
-def _entry(label: str, group: list[Record], seeds: Sequence[int], shown: Iterable[Column], oracles: Oracles) -> Entry:
+def _entry(label: str, group: list[Record], usual: set[int], shown: Iterable[Column], oracles: Oracles) -> Entry:
     done = tuple(r for r in group if r.status == "ok")
     failed = tuple(r for r in group if r.status != "ok")  # a skipped seed of an entry that ran otherwise is a gap too
     beside = [(r, oracles.beside(r), inputs(r)) for r in done]
-    head = group[0]
+    head, own = group[0], {r.seed for r in group}
     return Entry(
         label=label,
         names=head.names,
@@ -98,8 +111,8 @@ def _entry(label: str, group: list[Record], seeds: Sequence[int], shown: Iterabl
         records=done,
         values={column.id: tuple(column.value(*read) for read in beside) for column in shown},
         failures=tuple(Failure(label, r.seed, f"{r.status}: {_reason(r)}") for r in failed),
-        expected=tuple(seeds),
-        missing=tuple(sorted(set(seeds) - {r.seed for r in group})),
+        expected=tuple(sorted(usual | own)),
+        missing=tuple(sorted(usual - own)),
         track=track_name(track(head)),
         failed=failed,
     )
@@ -127,13 +140,3 @@ def _ranked(entries: list[Entry]) -> tuple[tuple[Entry, ...], str]:
             words.append((track_name(place), in_words([entry.label for entry in ranked], ties)))
     tell = [f"{name[0].upper()}{name[1:]}: {text}" if len(words) > 1 else text for name, text in words]
     return tuple(found), " ".join(tell) or in_words([], tie_groups([]))
-
-
-def _doubts(table: Table) -> Iterable[str]:
-    """What a reader should know of a table before comparing its figures."""
-    machines = {str(r.environment.get("processor")) for e in table.entries for r in e.records if r.environment}
-    if len(machines) > 1:
-        yield (
-            f"{table.scenario}: runs were made on {len(machines)} kinds of processor ({', '.join(sorted(machines))}); "
-            "do not compare their times, and expect accuracies of a repetition to differ in the last digits"
-        )

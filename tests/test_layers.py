@@ -41,7 +41,7 @@ LAYERS = [
     ["store", "oracles", "measured"],
     ["columns"],
     ["entries"],
-    ["overall"],
+    ["overall", "doubts"],
     ["experiment"],
     ["session"],
     ["verify", "merge"],

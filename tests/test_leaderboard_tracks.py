@@ -74,6 +74,15 @@ def test_a_study_with_fewer_seeds_is_not_incomplete_beside_one_with_more_on_anot
     assert (entry(gap, "b").rank, entry(gap, "b").missing) == (None, (3, 4, 5))
 
 
+def test_one_more_run_with_a_new_seed_does_not_make_all_others_incomplete() -> None:
+    board = make_leaderboard([*run("a", 0.6, seeds=5), *run("b", 0.5), *run("c", 0.4)])
+    assert [(e.label, e.rank, len(e.expected), e.complete) for e in board.official[0].entries] == [
+        ("a", 1, 5, True),
+        ("b", 2, 4, True),
+        ("c", 3, 4, True),
+    ]
+
+
 def scenarios(n: int, *strategies: tuple[str, float], seeds: int = 3) -> list[Record]:
     found = []
     for k in range(n):
