@@ -1,11 +1,11 @@
-"""What all scenarios of one protocol say together: means over streams, of what was run on every one of them."""
+"""What the scenarios of one protocol say together, track by track: means over streams, of what was run on all of them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import combinations, groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,16 @@ from clbench.statistics import (
 )
 
 RESAMPLES = 2000
-SHARE = 3  # a third
 READING = (
-    "Together are the scenarios of a protocol that share at least a third of the methods with the one that has most; a "
-    "method is a strategy with its model, whatever the length of training that a scenario asks for. The mean is over "
-    "scenarios of the mean over the seeds that all methods have; IQM: the mean of the middle half of all runs; better "
-    "than another: how often a run beats a run of another method on the same scenario, ties one half, mean over the "
-    "others. Intervals: 95 % bootstrap of the runs within each scenario, too narrow for fewer than ten seeds. Methods "
-    "that lack a scenario have no mean: they are listed apart. Tracks are not mixed up: the column says what each "
-    "stores and stands on."
+    "Together are scenarios of one protocol on which the same methods of a track were run: the two that have most in "
+    "common, and each other one that leaves at least half of these. A method is a strategy with its model, whatever the "
+    "length of training that a scenario asks for. The mean is over scenarios of the mean over the seeds that all methods "
+    "have, as many for each scenario; IQM: the mean of the middle half of all runs; better than another: how often a run "
+    "beats a run of another method on the same scenario, ties one half, mean over the others. Intervals: 95 % bootstrap "
+    "of the runs within each scenario, too narrow for fewer than ten seeds. Methods that lack a scenario have no mean: "
+    "they are listed apart."
 )
+Found = Mapping[str, Mapping[str, Sequence[Entry]]]  # by scenario and method its entries in one track
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Overall:
-    """The scenarios of one protocol, methods best first; ``apart``: those that lack a scenario, and which.
+    """Scenarios of one protocol, methods of one track, best first; ``apart``: those that lack a scenario, and why.
 
     ``data``: the data sets behind the scenarios; streams of one are not independent and count as one in ``ranking``,
     which is None, with the reason in ``because``, where they are too few to separate anything.
@@ -63,50 +63,84 @@ class Overall:
     apart: tuple[str, ...]
     ranking: Ranking | None
     because: str
+    track: str = ""
 
 
 def make_overall(tables: Iterable[Table]) -> tuple[Overall, ...]:
-    """The overall standings of the official tables: for each protocol the pools of scenarios with methods in common."""
+    """The overall standings of official tables: by protocol and track each pool of scenarios with methods in common."""
     ordered = sorted(tables, key=lambda t: (str(t.card.get("protocol")), t.scenario))
     found: list[Overall] = []
-    for protocol, group in groupby(ordered, lambda t: str(t.card.get("protocol"))):
+    for _, group in groupby(ordered, lambda t: str(t.card.get("protocol"))):
         known = {table.scenario: table for table in group}
-        rest = {name: _methods(table) for name, table in known.items()}
-        while rest:
-            widest = max(rest.values(), key=len)
-            shared = {name: len(methods.keys() & widest.keys()) for name, methods in rest.items()}
-            pool = {n: rest[n] for n in rest if rest[n] is widest or SHARE * shared[n] >= len(widest)}
-            rest = {name: methods for name, methods in rest.items() if name not in pool}
-            if len(pool) > 1 and widest:
-                found.append(_overall(protocol, [known[name] for name in pool], pool))
+        for track in dict.fromkeys(track for table in known.values() for track in table.tracks):
+            entries = {name: _methods(table, track) for name, table in known.items()}
+            found += [_overall(track, [known[name] for name in pool], entries) for pool in _pools(entries)]
     return tuple(found)
 
 
-def _overall(protocol: str, pool: Sequence[Table], entries: Mapping[str, Mapping[str, Entry]]) -> Overall:
-    names = [table.scenario for table in pool]
-    known = sorted({label for name in names for label in entries[name]})
-    complete = [label for label in known if all(label in entries[name] for name in names)]
-    lacking = {label: [n for n in names if label not in entries[n]] for label in known if label not in complete}
-    apart = tuple(f"{label}: not on {', '.join(some)}" for label, some in lacking.items())
-    found = {label: [entries[name][label] for name in names] for label in complete}
-    methods = tuple(sorted(_compared(found), key=lambda m: (-round(m.mean, 12), m.label)))
-    data = [_data(table) for table in pool]
-    ranking, because = _ranking(methods, data)
-    return Overall(protocol, tuple(names), tuple(dict.fromkeys(data)), methods, apart, ranking, because)
-
-
-def _methods(table: Table) -> dict[str, Entry]:
-    """Ranked entries by strategy and model; one that is there with several trainers is ambiguous and left out."""
+def _methods(table: Table, track: str) -> dict[str, list[Entry]]:
+    """All entries of a track by strategy and model."""
     by: dict[str, list[Entry]] = defaultdict(list)
     for entry in table.entries:
-        if entry.rank:
+        if entry.track == track:
             by[f"{entry.names['strategy']} · {entry.names['model']}"].append(entry)
-    return {label: some[0] for label, some in by.items() if len(some) == 1}
+    return by
+
+
+def _why_not(entries: Sequence[Entry]) -> str:
+    """Why a method has no figure on a scenario; empty where it has one."""
+    if not entries:
+        return "not on"
+    if len(entries) > 1:
+        return "several entries on"
+    return "" if entries[0].rank else "not ranked on"
+
+
+def _pools(entries: Found) -> list[list[str]]:
+    """Scenarios with methods in common: the two that share most, and others while half of these methods stay."""
+    rest = {name: {m for m, found in by.items() if not _why_not(found)} for name, by in entries.items()}
+    pools: list[list[str]] = []
+    while len(rest) > 1:
+        pool = list(max(combinations(rest, 2), key=lambda pair: len(rest[pair[0]] & rest[pair[1]])))
+        common = rest.pop(pool[0]) & rest.pop(pool[1])
+        enough = len(common) / 2
+        while common and rest:
+            name = max(rest, key=lambda name: len(rest[name] & common))
+            if len(rest[name] & common) < enough:
+                break
+            pool.append(name)
+            common &= rest.pop(name)
+        if not common:
+            break
+        pools.append(sorted(pool))
+    return pools
+
+
+def _overall(track: str, pool: Sequence[Table], entries: Found) -> Overall:
+    names = [table.scenario for table in pool]
+    known = sorted({label for name in names for label in entries[name]})
+    lacks = {label: {name: _why_not(entries[name].get(label, ())) for name in names} for label in known}
+    complete = [label for label in known if not any(lacks[label].values())]
+    apart = tuple(f"{label}: {_lacking(lacks[label])}" for label in known if label not in complete)
+    methods = _compared({label: [entries[name][label][0] for name in names] for label in complete})
+    methods.sort(key=lambda m: (-round(m.mean, 12), m.label))
+    data = [_data(table) for table in pool]
+    ranking, because = _ranking(methods, data)
+    protocol, sets = str(pool[0].card.get("protocol")), tuple(dict.fromkeys(data))
+    return Overall(protocol, tuple(names), sets, tuple(methods), apart, ranking, because, track)
+
+
+def _lacking(reasons: Mapping[str, str]) -> str:
+    """For each reason the scenarios.
+
+    >>> _lacking({"a": "not on", "b": "", "c": "not on", "d": "not ranked on"})
+    'not on a, c; not ranked on d'
+    """
+    told = dict.fromkeys(why for why in reasons.values() if why)
+    return "; ".join(f"{why} {', '.join(name for name, its in reasons.items() if its == why)}" for why in told)
 
 
 def _compared(found: Mapping[str, Sequence[Entry]]) -> list[Method]:
-    if not found:
-        return []
     streams = range(len(next(iter(found.values()))))
     seeds = [sorted(set.intersection(*(set(entries[k].seeds) for entries in found.values()))) for k in streams]
     n_seeds = min(map(len, seeds))

@@ -54,7 +54,7 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / ".writable"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # of two processes at once the other may have been faster
         except OSError as error:
             reason = error.strerror or str(error)
             raise RecordError(

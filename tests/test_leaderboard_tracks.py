@@ -111,6 +111,33 @@ def test_scenarios_of_a_protocol_are_averaged_over_methods_that_were_run_on_all_
     assert "2 independent streams cannot separate 2 methods" in overall.because
 
 
+def test_methods_of_another_track_are_compared_among_themselves() -> None:
+    records = scenarios(2, ("a", 0.8), ("b", 0.4))
+    for k in range(2):
+        for strategy, final in (("c", 0.9), ("d", 0.2)):
+            records += run(strategy, final, 3, scenario=f"split_toy{k}-v1", memory=200)
+    plain, stored = make_leaderboard(records).overall
+    assert [(some.track, [m.label for m in some.methods]) for some in (plain, stored)] == [
+        ("no stored samples", ["a · mlp", "b · mlp"]),
+        ("200 stored samples", ["c · mlp", "d · mlp"]),
+    ]
+    assert [m.better for m in (*plain.methods, *stored.methods)] == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_scenarios_are_put_together_so_that_methods_are_left_and_the_others_say_why_they_have_no_mean() -> None:
+    few, many = (("a", 0.8), ("b", 0.4)), [(name, 0.5) for name in "cdefgh"]
+    wide = [r for r in scenarios(3, *many) if "toy2" in r.names["scenario"]]  # shares no method with the others
+    gap = [r for r in scenarios(2, ("x", 0.3)) if "toy0" in r.names["scenario"] or r.seed < 2]
+    twice = run("y", 0.3, 3, scenario="split_toy0-v1", names={"trainer": "adam"})
+    (overall,) = make_leaderboard([*scenarios(2, *few, ("y", 0.2)), *wide, *gap, *twice]).overall
+    assert overall.scenarios == ("split_toy0-v1", "split_toy1-v1")
+    assert [m.label for m in overall.methods] == ["a · mlp", "b · mlp"]
+    assert overall.apart == (
+        "x · mlp: not ranked on split_toy1-v1",
+        "y · mlp: several entries on split_toy0-v1",
+    )
+
+
 def test_enough_independent_data_sets_give_a_ranking_and_streams_of_one_do_not() -> None:
     methods = (("a", 0.8), ("b", 0.6), ("c", 0.3))
     (overall,) = make_leaderboard(scenarios(8, *methods)).overall

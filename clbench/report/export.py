@@ -41,6 +41,7 @@ def _column(column: Column) -> dict[str, Any]:
 def _overall(overall: Overall) -> dict[str, Any]:
     return {
         "protocol": overall.protocol,
+        "track": overall.track,
         "scenarios": list(overall.scenarios),
         "data_sets": list(overall.data),
         "methods": [_method(method) for method in overall.methods],

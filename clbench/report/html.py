@@ -57,7 +57,8 @@ def _overall(overall: Overall) -> dict[str, Any]:
     """What the template shows of a protocol's scenarios together."""
     return {
         "protocol": overall.protocol,
-        "n_scenarios": len(overall.scenarios),
+        "track": overall.track,
+        "title": summary.overall_title(overall),
         "words": summary.overall_words(overall),
         "heads": summary.overall_heads(),
         "rows": summary.overall_rows(overall),

@@ -75,7 +75,7 @@ def _overview(board: Leaderboard) -> Iterator[str]:
     yield from _bullets(f"{table.scenario}: {summary.short_standing(table)}" for table in board.official)
     for some in board.overall:
         yield from (
-            f"### {some.protocol.capitalize()} scenarios together: {len(some.scenarios)}",
+            f"### {escaped(summary.overall_title(some))}",
             "",
             escaped(summary.overall_words(some)),
             "",

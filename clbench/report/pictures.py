@@ -47,15 +47,15 @@ def of_table(table: Table) -> list[Picture]:
 
 
 def of_protocol(overall: Overall) -> list[tuple[str, str]]:
-    """The scenarios of one protocol together, as figures where they can say something: SVG and caption."""
-    figures = []
+    """Scenarios of one protocol together, as figures where they can say something: SVG and caption."""
+    figures, name = [], "/".join((overall.protocol, overall.track, *overall.scenarios))
     if overall.ranking is not None:
         caption = (
             "<b>Critical differences.</b> Average rank over independent data sets, best left; a bar joins methods "
             "of which no two are separated (Friedman, then Wilcoxon with Holm's correction)."
         )
-        figures.append((critical_difference(overall.ranking, overall.protocol), caption))
-    drawn = profile({method.label: method.scores for method in overall.methods}, overall.protocol)
+        figures.append((critical_difference(overall.ranking, name), caption))
+    drawn = profile({method.label: method.scores for method in overall.methods}, name)
     if drawn:
         caption = (
             "<b>Performance profile.</b> For each accuracy the share of runs above it, over these scenarios; "

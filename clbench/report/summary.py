@@ -68,15 +68,20 @@ def _names(group: list[Entry]) -> str:
     return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def overall_title(overall: Overall) -> str:
+    """Which scenarios are together, and which methods."""
+    return f"{overall.protocol.capitalize()}, {overall.track}: {len(overall.scenarios)} scenarios together"
+
+
 def overall_heads() -> list[str]:
-    """The columns of a protocol's overall table."""
-    return ["strategy and model", "track", "mean (%)", "IQM (%)", "better than another (%)"]
+    """The columns of an overall table."""
+    return ["strategy and model", "mean (%)", "IQM (%)", "better than another (%)"]
 
 
 def overall_rows(overall: Overall) -> list[list[str]]:
     """One row a method, best first, with intervals where there are enough seeds."""
     return [
-        [m.label, m.track, _with_ends(m.mean, m.mean_ends), _with_ends(m.iqm, m.iqm_ends), number(m.better)]
+        [m.label, _with_ends(m.mean, m.mean_ends), _with_ends(m.iqm, m.iqm_ends), number(m.better)]
         for m in overall.methods
     ]
 
@@ -90,7 +95,7 @@ def overall_words(overall: Overall) -> str:
     """What the scenarios of a protocol separate together, or why they cannot, and what is in the means."""
     where = f"Over {', '.join(overall.scenarios)} (data sets: {', '.join(overall.data)}"
     if not overall.methods:
-        return f"{where}): no method was run on all of them, so there is nothing to compare."
+        return f"{where}): there is no seed that all of these methods were run with, so there is nothing to compare."
     what = f"{where}; {overall.methods[0].scores.shape[0]} seeds each)"
     said = overall.ranking.in_words() if overall.ranking is not None else overall.because
     return f"{what}. {said[0].upper()}{said[1:]}."
