@@ -1,4 +1,4 @@
-"""What the scenarios of one protocol say together, track by track: means over streams, of what was run on all of them."""
+"""What scenarios of one protocol say together, track by track: means over streams, of what was run on all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import combinations, groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.entries import Entry, Table
+from clbench.entries import Entry, Table, track
 from clbench.statistics import (
     Ranking,
     grand_mean,
@@ -24,12 +24,12 @@ from clbench.statistics import (
 RESAMPLES = 2000
 READING = (
     "Together are scenarios of one protocol on which the same methods of a track were run: the two that have most in "
-    "common, and each other one that leaves at least half of these. A method is a strategy with its model, whatever the "
-    "length of training that a scenario asks for. The mean is over scenarios of the mean over the seeds that all methods "
-    "have, as many for each scenario; IQM: the mean of the middle half of all runs; better than another: how often a run "
-    "beats a run of another method on the same scenario, ties one half, mean over the others. Intervals: 95 % bootstrap "
-    "of the runs within each scenario, too narrow for fewer than ten seeds. Methods that lack a scenario have no mean: "
-    "they are listed apart."
+    "common, and each other one that leaves at least half of these. A method is a strategy with its model, whatever "
+    "the length of training that a scenario asks for. The mean is over scenarios of the mean over the seeds that all "
+    "methods have, as many for each scenario; IQM: the mean of the middle half of all runs; better than another: how "
+    "often a run beats a run of another method on the same scenario, ties one half, mean over the others. Intervals: "
+    "95 % bootstrap of the runs within each scenario, too narrow for fewer than ten seeds. Methods that lack a "
+    "scenario have no mean: they are listed apart."
 )
 Found = Mapping[str, Mapping[str, Sequence[Entry]]]  # by scenario and method its entries in one track
 
@@ -72,17 +72,18 @@ def make_overall(tables: Iterable[Table]) -> tuple[Overall, ...]:
     found: list[Overall] = []
     for _, group in groupby(ordered, lambda t: str(t.card.get("protocol"))):
         known = {table.scenario: table for table in group}
-        for track in dict.fromkeys(track for table in known.values() for track in table.tracks):
-            entries = {name: _methods(table, track) for name, table in known.items()}
-            found += [_overall(track, [known[name] for name in pool], entries) for pool in _pools(entries)]
+        order = {e.track: track(e.records[0]) for table in known.values() for e in table.entries if e.rank}
+        for place in sorted(order, key=lambda name: order[name]):
+            entries = {name: _methods(table, place) for name, table in known.items()}
+            found += [_overall(place, [known[name] for name in pool], entries) for pool in _pools(entries)]
     return tuple(found)
 
 
-def _methods(table: Table, track: str) -> dict[str, list[Entry]]:
+def _methods(table: Table, place: str) -> dict[str, list[Entry]]:
     """All entries of a track by strategy and model."""
     by: dict[str, list[Entry]] = defaultdict(list)
     for entry in table.entries:
-        if entry.track == track:
+        if entry.track == place:
             by[f"{entry.names['strategy']} · {entry.names['model']}"].append(entry)
     return by
 
@@ -101,8 +102,8 @@ def _pools(entries: Found) -> list[list[str]]:
     rest = {name: {m for m, found in by.items() if not _why_not(found)} for name, by in entries.items()}
     pools: list[list[str]] = []
     while len(rest) > 1:
-        pool = list(max(combinations(rest, 2), key=lambda pair: len(rest[pair[0]] & rest[pair[1]])))
-        common = rest.pop(pool[0]) & rest.pop(pool[1])
+        one, other = max(combinations(rest, 2), key=lambda pair: len(rest[pair[0]] & rest[pair[1]]))
+        pool, common = [one, other], rest.pop(one) & rest.pop(other)
         enough = len(common) / 2
         while common and rest:
             name = max(rest, key=lambda name: len(rest[name] & common))
@@ -116,7 +117,7 @@ def _pools(entries: Found) -> list[list[str]]:
     return pools
 
 
-def _overall(track: str, pool: Sequence[Table], entries: Found) -> Overall:
+def _overall(place: str, pool: Sequence[Table], entries: Found) -> Overall:
     names = [table.scenario for table in pool]
     known = sorted({label for name in names for label in entries[name]})
     lacks = {label: {name: _why_not(entries[name].get(label, ())) for name in names} for label in known}
@@ -127,7 +128,7 @@ def _overall(track: str, pool: Sequence[Table], entries: Found) -> Overall:
     data = [_data(table) for table in pool]
     ranking, because = _ranking(methods, data)
     protocol, sets = str(pool[0].card.get("protocol")), tuple(dict.fromkeys(data))
-    return Overall(protocol, tuple(names), sets, tuple(methods), apart, ranking, because, track)
+    return Overall(protocol, tuple(names), sets, tuple(methods), apart, ranking, because, place)
 
 
 def _lacking(reasons: Mapping[str, str]) -> str:
@@ -153,12 +154,12 @@ def _compared(found: Mapping[str, Sequence[Entry]]) -> list[Method]:
     return [_method(label, found[label][0].track, scores) for label in found]
 
 
-def _method(label: str, track: str, scores: Mapping[str, NDArray[np.float64]]) -> Method:
+def _method(label: str, place: str, scores: Mapping[str, NDArray[np.float64]]) -> Method:
     own = scores[label]
     others = [probability_of_improvement(own, other) for name, other in scores.items() if name != label]
     ends = [stratified_interval(f, own, resamples=RESAMPLES) for f in (grand_mean, iqm)]
     better = float(np.mean(others)) if others else float("nan")
-    return Method(label, track, own, grand_mean(own), ends[0], iqm(own), ends[1], better)
+    return Method(label, place, own, grand_mean(own), ends[0], iqm(own), ends[1], better)
 
 
 def _ranking(methods: Sequence[Method], data: Sequence[str]) -> tuple[Ranking | None, str]:
