@@ -37,12 +37,8 @@ def test_a_study_runs_and_publishes_its_records_and_its_report(tiny: tuple[Path,
     assert "study tiny: 4 runs, 0 done already; about 1 min for the rest in 1 process" in answer.out
     assert "[4/4, 0 min left]" in answer.out
     assert answer.out.count("average accuracy") == 4
-    assert sorted(p.name for p in (cwd / "out").iterdir()) == [
-        "leaderboard.html",
-        "leaderboard.json",
-        "leaderboard.md",
-        "records",
-    ]
+    pages = [f"leaderboard.{kind}" for kind in ("csv", "html", "json", "md", "tex")]
+    assert sorted(p.name for p in (cwd / "out").iterdir()) == [*pages, "records"]
     assert {p.name for p in (cwd / "out" / "records").rglob("*") if p.is_file()} == {FILE}, "no kept predictions"
     published = {(r.names["strategy"], r.seed) for r in records(cwd / "out" / "records")}
     assert published == {("naive", 0), ("naive", 1), ("replay", 0), ("replay", 1)}

@@ -65,7 +65,7 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     from clbench.report import write_report
 
     write_report(out / "records", out)
-    _say(f"report: {out / 'leaderboard.html'} (and .md, .json)")
+    _say(f"report: {out / 'leaderboard.html'} (and .md, .csv, .json, .tex)")
     if study.comparisons:
         (out / "comparisons.md").write_text(compared(study, finished), encoding="utf-8", newline="\n")
         _say(f"paired differences: {out / 'comparisons.md'}")
