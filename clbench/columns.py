@@ -24,6 +24,7 @@ WHERE_MEASURED = (  # of the runs that have them, on demand
     "worst_case_accuracy.delange2023",
     "windowed_forgetting.delange2023[w=10]",
     "windowed_plasticity.delange2023[w=10]",
+    "area_under_accuracy.iblurry2022",
 )
 MEMORY = ("stored_samples", "state_bytes", "peak_parameters.nevis2022")
 COMPUTE = ("cumulative_train_flops.nevis2022",)  # the same on every machine
@@ -82,8 +83,11 @@ def _has_reference(done: Sequence[Record], m: Metric) -> bool:
 
 
 def _metric_column(m: Metric) -> Column:
+    needed = {*m.reads} - {"R", "A"}
+
     def value(record: Record, references: References, given: Inputs) -> float:
-        return m(record.matrix(m.matrix), references, **given) if m.matrix in record.result["matrices"] else math.nan
+        there = m.matrix in record.result["matrices"] and needed <= given.keys()
+        return m(record.matrix(m.matrix), references, **given) if there else math.nan
 
     shown = {*HEADLINE, "task_inference_accuracy.last", "state_bytes", "train_seconds"} - {*SECONDARY}
     return Column(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from clbench.columns import SORT_KEY, Column
@@ -48,7 +49,18 @@ class Entry:
 
     def estimate(self, column: str = SORT_KEY) -> Estimate:
         """Mean and interval of a column over the finished seeds."""
-        return estimate(self.values[column])
+        if column not in self._estimates:
+            self._estimates[column] = estimate(self.values[column])
+        return self._estimates[column]
+
+    @cached_property
+    def _estimates(self) -> dict[str, Estimate]:
+        return {}
+
+    def mean(self) -> float:
+        """Mean over the finished seeds of what ranks, whatever their order; NaN of none and where one is missing."""
+        values = self.values[SORT_KEY]
+        return math.fsum(values) / len(values) if values else math.nan
 
     def by_seed(self, column: str = SORT_KEY) -> dict[int, float]:
         """The values of a column by seed."""
@@ -90,7 +102,7 @@ class Entry:
             return "several records of one seed: not ranked"
         if len(self.seeds) < MIN_SEEDS:
             return f"fewer than {MIN_SEEDS} seeds: not ranked"
-        if math.isnan(self.estimate().mean):
+        if math.isnan(self.mean()):
             return f"{SORT_KEY} undefined: not ranked"
         return None
 

@@ -122,7 +122,7 @@ def _ranked(entries: list[Entry]) -> tuple[tuple[Entry, ...], str]:
     """Entries by track and average accuracy, each with the rank of its tie group there; and what that separates."""
 
     def key(entry: Entry) -> tuple[bool, float, str]:
-        mean = round(entry.estimate().mean, 12)  # the order of a sum must not break a tie
+        mean = round(entry.mean(), 12)  # equal but for rounding is a tie
         return (math.isnan(mean), 0.0 if math.isnan(mean) else -mean, entry.label)
 
     by: dict[tuple[bool, str, int], list[Entry]] = defaultdict(list)

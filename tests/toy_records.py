@@ -90,6 +90,31 @@ def toy_result(matrix: ScoreMatrix, data: str) -> dict[str, Any]:
     }
 
 
+def watched(record: Record) -> Record:
+    """The same run with all that a record may hold: calibration, operations, probes half-way and after each task."""
+    n_tasks, right = record.matrix().n_tasks, record.matrix().values
+    wrong = {
+        "negative_log_likelihood": ScoreMatrix(
+            1 - right, "negative_log_likelihood", "nats", False, (0, -np.log(1e-12))
+        ),
+        "brier_score": ScoreMatrix(1 - right, "brier_score", "squared probability", False, (0.0, 2.0)),
+        "expected_calibration_error": ScoreMatrix(right / 4, "expected_calibration_error", higher_is_better=False),
+    }
+    matrices = record.result["matrices"] | {name: matrix.to_json() for name, matrix in wrong.items()}
+    costs = {"train_seconds": 1.5, "evaluate_seconds": 0.5, "train_flops": 10**9, "peak_memory_bytes": 10**6}
+    evaluations = [row for k in range(n_tasks) for row in ((right[k] + right[k + 1]) / 2, right[k + 1])]
+    curves = {
+        "every": 5,
+        "samples": 100,
+        "task": [k + 1 for k in range(n_tasks) for _ in range(2)],
+        "step": [5, 10] * n_tasks,
+        "accuracy": np.array(evaluations).T.tolist(),
+    }
+    counts = [count | {"parameters": 25_450} for count in record.result["counts"]]
+    result = record.result | {"matrices": matrices, "counts": counts}
+    return replace(record, result=result, costs=[costs] * n_tasks, curves=curves)
+
+
 def store(root: Path, *records: Record) -> Path:
     for record in records:
         write_record(Store(root).folder(record), record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.random import Generator
@@ -72,19 +73,36 @@ def estimate(values: Values, level: float = LEVEL, generator: Generator | None =
     if n < MIN_SEEDS or not math.isfinite(mean):
         return Estimate(mean, math.nan, math.nan, n)
     if n > MAX_SEEDS_T:
-        return Estimate(mean, *_bootstrap(ordered, level, generator or np.random.default_rng(0)), n, "bootstrap")
-    from scipy.stats import t
-
-    half_width = float(t.ppf((1 + level) / 2, n - 1)) * float(np.std(ordered, ddof=1)) / math.sqrt(n)
+        drawn = generator.integers(n, size=(RESAMPLES, n)) if generator else _draw(n)
+        return Estimate(mean, *_bootstrap(ordered, level, drawn), n, "bootstrap")
+    half_width = _t_quantile(level, n) * float(np.std(ordered, ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half_width, mean + half_width, n, "Student t")
 
 
-def _bootstrap(ordered: NDArray[np.float64], level: float, generator: Generator) -> tuple[float, float]:
-    """The percentile interval, at the normal quantile that makes up for n - 1 and for t's longer tails."""
-    from scipy.stats import norm, t
+@lru_cache
+def _t_quantile(level: float, n: int) -> float:
+    """Student's t that leaves half of what is outside the level above it, for n values."""
+    from scipy.stats import t
 
-    n = len(ordered)
-    means = ordered[generator.integers(n, size=(RESAMPLES, n))].mean(axis=1)
-    tail = float(norm.cdf(-math.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1)))
-    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(t.ppf((1 + level) / 2, n - 1))
+
+
+@lru_cache(maxsize=4)
+def _draw(n: int) -> NDArray[np.int64]:
+    """(resamples, n) positions, the same ones always: drawing takes longer than all else."""
+    return np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
+
+
+@lru_cache
+def _tail(level: float, n: int) -> float:
+    """The share of resamples below an interval: at the normal quantile that makes up for n - 1 and t's longer tails."""
+    from scipy.stats import norm
+
+    return float(norm.cdf(-math.sqrt(n / (n - 1)) * _t_quantile(level, n)))
+
+
+def _bootstrap(ordered: NDArray[np.float64], level: float, drawn: NDArray[np.int64]) -> tuple[float, float]:
+    """The percentile interval, widened for the number of values."""
+    tail = _tail(level, len(ordered))
+    low, high = np.quantile(ordered[drawn].mean(axis=1), [tail, 1 - tail])
     return float(low), float(high)
