@@ -20,14 +20,19 @@ FEW = 2.001  # samples that another processor may take for another class
 CELLS = 4  # that are equal by more than coincidence
 
 
-def doubts(table: Table) -> Iterator[str]:
-    """What a reader should know of a table before comparing its figures; no record is left out for it.
+def doubts(tables: Iterable[Table]) -> tuple[str, ...]:
+    """What a reader should know before comparing figures, and for which scenarios; no record is left out for it.
 
-    Runs on several kinds of processor; more than chance before any training, without a pretrained network; another
-    start with some seeds only; the same scores of tasks still to come for methods that learned different things.
+    Runs on several kinds of processor; references that are ambiguous; more than chance before any training, without a
+    pretrained network; another start with some seeds only; the same scores of tasks to come for methods that learned
+    different things.
     """
-    for check in (_processors, _above_chance, _other_starts, _same_before_learning):
-        yield from (f"{table.scenario}: {text}" for text in check(table.entries))
+    found: dict[str, list[str]] = defaultdict(list)
+    for table in tables:
+        for check in (_processors, _ambiguous, _above_chance, _other_starts, _same_before_learning):
+            for text in check(table.entries):
+                found[text].append(table.scenario)
+    return tuple(f"{', '.join(scenarios)}: {text}" for text, scenarios in found.items())
 
 
 def _processors(entries: Sequence[Entry]) -> Iterator[str]:
@@ -37,6 +42,14 @@ def _processors(entries: Sequence[Entry]) -> Iterator[str]:
             f"runs were made on {len(found)} kinds of processor ({', '.join(sorted(found))}); "
             "do not compare their times, and expect accuracies of a repetition to differ in the last digits"
         )
+
+
+def _ambiguous(entries: Sequence[Entry]) -> Iterator[str]:
+    """Of each reference there is one for a model and trainer, or it is not known which one to compare with."""
+    count = Counter(tuple(e.names[k] for k in ("strategy", "model", "trainer")) for e in entries if e.reference)
+    for names, n in sorted(count.items()):
+        if n > 1:
+            yield f"there are {n} entries of the reference {' · '.join(names)}: no figure is compared with any of them"
 
 
 def _above_chance(entries: Sequence[Entry]) -> Iterator[str]:

@@ -49,7 +49,7 @@ def make_leaderboard(
         variants=tuple(t for t in tables if t.is_variant),
         overall=make_overall(official),
         left_out=tuple(dict.fromkeys(left_out)),
-        warnings=(*warnings, *(text for t in tables for text in doubts(t))),
+        warnings=(*warnings, *doubts(tables)),
     )
 
 

@@ -21,7 +21,7 @@ def runs(strategy: str, *, first: float = 0.0, seeds: int = 3, to_come: float = 
     for seed in range(seeds):
         values = np.full((5, 4), to_come)
         values[0] = np.array(CHANCE) + first + 0.01 * seed
-        kept = 0.1 * len(strategy)  # methods with names of different length forget differently
+        kept = 0.05 * len(strategy)  # methods with names of different length forget differently
         for i in range(1, 5):
             values[i, :i] = kept + 0.01 * i
         found.append(toy_record(strategy, seed, matrix=ScoreMatrix(values), **changes))
@@ -71,6 +71,21 @@ def test_two_samples_that_another_processor_takes_for_another_class_are_no_other
     rounded = runs("ewc", seeds=5, first=2e-6)  # of a million
     assert warnings(*others, *runs("ewc", seeds=5)[:4], rounded[4]) == ()
     assert len(warnings(*others, *runs("ewc", seeds=5)[:4], runs("ewc", seeds=5, first=3e-6)[4])) == 1
+
+
+def test_two_references_that_might_be_meant_are_said_and_no_figure_is_compared_with_either() -> None:
+    joint = [*runs("joint", reference=True), *runs("joint", reference=True, more=1)]
+    (warning,) = warnings(*runs("naive"), *joint)
+    assert warning == (
+        "split_toy-v1: there are 2 entries of the reference joint · mlp · sgd: no figure is compared with any of them"
+    )
+    assert warnings(*runs("naive"), *runs("joint", reference=True), *runs("cumulative", reference=True)) == ()
+
+
+def test_a_doubt_about_several_scenarios_is_one_line() -> None:
+    records = [r for k in (1, 2) for r in runs("replay", first=0.3, scenario=f"split_toy-v{k}")]
+    (warning,) = warnings(*records)
+    assert warning.startswith("split_toy-v1, split_toy-v2: replay is 31 points above chance")
 
 
 def test_scores_of_tasks_to_come_that_are_alike_for_methods_that_learned_different_things_are_said() -> None:
