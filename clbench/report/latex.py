@@ -96,7 +96,7 @@ def _number(value: float, column: Column) -> str:
 def _caption(table: Table, shown: list[Column]) -> str:
     """What was measured, on how many seeds, under which ids, with which interval."""
     counts = sorted({len(entry.seeds) for entry in table.entries if entry.records})
-    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}" if counts else "no"
+    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]}$ to ${counts[-1]}" if counts else "no"
     methods = sorted({entry.estimate().method for entry in table.entries} - {"none"})
     interval = f"{' or '.join(methods)} intervals (95 %)" if methods else "no interval"
     ids = "; ".join(f"{escaped(c.title)}: \\texttt{{{escaped(c.id)}}}" for c in shown)
