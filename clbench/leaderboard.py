@@ -64,11 +64,16 @@ def _table(scenario: str, records: tuple[Record, ...]) -> Table:
     never = [(label, g) for label, g in zip(labels, groups, strict=True) if all(r.status == "skipped" for r in g)]
     expected, shown, oracles = _expected(group for _, group in run), columns(records), Oracles.among(records)
     entries = [_entry(label, g, expected[g[0].names["model"]], shown, oracles) for label, g in run]
-    filled = [c for c in shown if not optional(c) or any(not math.isnan(v) for e in entries for v in e.values[c.id])]
+    filled = [c for c in shown if not optional(c) or any(map(_whole, (e.values[c.id] for e in entries)))]
     skipped = (Failure(label, None, why) for label, group in never for why in dict.fromkeys(map(_reason, group)))
     seeds = tuple(sorted({seed for entry in entries for seed in entry.expected}))
     ranked, standing = _ranked(entries)
     return Table(scenario, records[0].card, seeds, tuple(filled), ranked, tuple(skipped), standing)
+
+
+def _whole(values: Sequence[float]) -> bool:
+    """Whether there is a value, and none is missing: else there is no mean to show."""
+    return bool(values) and not any(map(math.isnan, values))
 
 
 def _display_labels(heads: list[Record]) -> list[str]:
