@@ -40,9 +40,21 @@ def test_rebuilding_a_committed_report_changes_no_byte(folder: Path, tmp_path: P
 def test_the_leaderboard_of_all_committed_records_comes_out_again_byte_for_byte(tmp_path: Path) -> None:
     reading = write_report(ROOT / "reports", tmp_path)
     assert reading.left_out == ()
-    assert len(reading.records) == sum(len(list(study.rglob("record.json"))) for study in STUDIES)
+    n_files = sum(len(list(study.rglob("record.json"))) for study in STUDIES)
+    assert len(reading.records) + len(reading.repeated) == n_files
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (ROOT / "reports" / name).read_bytes(), name
+
+
+def test_every_strategy_that_can_answer_a_digits_card_was_run_with_ten_seeds_and_mnist5k_with_five() -> None:
+    data = json.loads((ROOT / "reports" / "leaderboard.json").read_text())
+    tables = {t["scenario"]: [e for e in t["entries"] if e["model"] in ("mlp", "features")] for t in data["scenarios"]}
+    for scenario, entries in tables.items():
+        if scenario.endswith("digits-v1"):
+            assert len({e["strategy"] for e in entries if len(e["seeds"]) == 10}) >= 21, scenario
+            assert not [e["label"] for e in entries if e["failed"]]
+    for scenario in ("split_mnist5k-v1", "labelled_mnist5k-v1", "permuted_mnist5k-v1"):
+        assert len({e["strategy"] for e in tables[scenario] if len(e["seeds"]) == 5}) >= 21, scenario
 
 
 def test_the_smallest_cell_of_the_main_study_comes_out_again(tmp_path: Path) -> None:
