@@ -2,7 +2,8 @@
 
 40 strategies on 20 scenarios with 25 seeds, five tasks each: 20,000 files of the size that a run leaves. Timed in a
 process of its own: reading and checking all files, then making the tables, ranks and aggregates; then the whole of
-``clbench report``, pages and figures included.
+``clbench report``, pages and figures included. Seconds are those of the processor, of which it uses one, so that other
+work on the machine does not count; the clock's are printed too.
 """
 
 from __future__ import annotations
@@ -28,21 +29,22 @@ GOAL_SECONDS, GOAL_BYTES = 30.0, 2e9
 TIMED = """
 import json, resource, sys, time
 from pathlib import Path
-begin = time.perf_counter()
+begin, clock = time.process_time(), time.perf_counter()
 if sys.argv[2] == "board":
     from clbench.leaderboard import make_leaderboard
     from clbench.store import Store
     reading = Store(Path(sys.argv[1])).read()
-    read = time.perf_counter()
+    read = time.process_time()
     board = make_leaderboard(reading.records, reading.left_out)
-    parts = {"reading": read - begin, "tables": time.perf_counter() - read}
+    parts = {"reading": read - begin, "tables": time.process_time() - read}
     assert len(reading.records) == int(sys.argv[3]), reading.left_out[:3]
 else:
     from clbench.report import write_report
     write_report(Path(sys.argv[1]), Path(sys.argv[1]).parent / "out")
-    parts = {"report": time.perf_counter() - begin}
+    parts = {"report": time.process_time() - begin}
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps(parts | {"total": time.perf_counter() - begin, "peak": peak}))
+total = {"total": time.process_time() - begin, "clock": time.perf_counter() - clock}
+print(json.dumps(parts | total | {"peak": peak}))
 """
 
 
@@ -83,11 +85,13 @@ def main() -> int:
     board, report = found["board"], found["report"]
     print(f"{n:,} records")
     print(
-        f"leaderboard: reading {board['reading']:.1f} s + tables {board['tables']:.1f} s = {board['total']:.1f} s",
+        f"leaderboard: reading {board['reading']:.1f} s + tables {board['tables']:.1f} s = {board['total']:.1f} s "
+        f"({board['clock']:.1f} s by the clock)",
         end="",
     )
     print(f", {board['peak'] / 1e9:.2f} GB (goal: under {GOAL_SECONDS:.0f} s and {GOAL_BYTES / 1e9:.0f} GB)")
-    print(f"all of clbench report: {report['total']:.1f} s, {report['peak'] / 1e9:.2f} GB")
+    took = f"{report['total']:.1f} s ({report['clock']:.1f} s by the clock)"
+    print(f"all of clbench report: {took}, {report['peak'] / 1e9:.2f} GB")
     return int(board["total"] > GOAL_SECONDS or board["peak"] > GOAL_BYTES)
 
 
