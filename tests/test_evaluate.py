@@ -196,7 +196,8 @@ def test_the_probabilities_of_known_scores_are_right() -> None:
     [
         (lambda inputs, query: torch.zeros(3, 3), r"shape \(\d+, 4\).*got \(3, 3\)"),
         (lambda inputs, query: None, "got NoneType"),
-        (lambda inputs, query: torch.full((len(inputs["image"]), 4), torch.nan), "NaN; use minus infinity"),
+        (lambda inputs, query: torch.full((len(inputs["image"]), 4), torch.nan), "NaN or infinity; use minus infinity"),
+        (lambda inputs, query: torch.full((len(inputs["image"]), 4), torch.inf), "NaN or infinity; use minus infinity"),
     ],
 )
 def test_answers_of_another_shape_or_nan_are_refused(rule: Any, message: str) -> None:
