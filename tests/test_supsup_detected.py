@@ -60,7 +60,9 @@ def test_about_as_many_masks_as_tasks_are_found_and_each_task_ends_with_its_mask
     within = sum(before == after for before, after in pairwise(looks))
     assert within > 0.6 * len(looks), "a task that goes on keeps its mask"
     assert result.accuracy.values[-1].mean() > 0.5
-    assert result.accuracy.values[-1, -1] > 0.8  # chance is .1; over .9 on one kind of processor, .87 on another
+    assert (
+        result.accuracy.values[-1, -1] > 0.8
+    )  # chance is .1; .87 on an Intel Xeon. It was .9 and passed in earlier sessions, on what is not known
     assert result.task_inference is not None
     assert set(result.kept["inferred"][-1].tolist()) <= set(strategy.begun_)
 
