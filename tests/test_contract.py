@@ -49,27 +49,12 @@ def scenario(name: str) -> ScenarioCase:
     return ScenarioCase(Scenario.from_card(cards()[name]), DATA)
 
 
-# What the contract does not get, and why. Not strict: whether it shows depends on the processor.
-EXCEPTIONS = {
-    "ranpac_tuned-predict_answers_each_sample_by_itself-domain-incremental": (
-        "single-precision features of an adapted network, amplified by the ridge regression, differ by up to 1.6e-5 "
-        "between batch sizes on an Intel Xeon (1e-5 are allowed); it passed in earlier sessions, on what is not known"
-    )
-}
-
-
-def excused(id: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.xfail(reason=EXCEPTIONS[id], strict=False)] if id in EXCEPTIONS else []
-
-
 def strategy_cases() -> list[Any]:
     cases = []
     for name in STRATEGIES:
         for clause in STRATEGY_CLAUSES:
             protocols = strategy(name).protocols if clause.every_protocol else strategy(name).protocols[:1]
-            for p in protocols:
-                id = f"{name}-{clause.name}-{p}"
-                cases.append(pytest.param(name, clause, p, id=id, marks=excused(id)))
+            cases += [pytest.param(name, clause, p, id=f"{name}-{clause.name}-{p}") for p in protocols]
     return cases
 
 

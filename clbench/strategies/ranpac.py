@@ -70,7 +70,8 @@ class RanPAC(Strategy):
         return frozen_features(self.model_, inputs)
 
     def _projected(self, features: Tensor) -> Tensor:
-        return (F.relu(features @ self.projection_) if self.n_projections else features).double()
+        features = features.double()  # before the projection: the ridge regression amplifies rounding
+        return F.relu(features @ self.projection_.double()) if self.n_projections else features
 
 
 def best_ridge(h: Tensor, targets: Tensor, n_fitted: int) -> float:
