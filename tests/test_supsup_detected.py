@@ -51,7 +51,8 @@ def outcome(strategy: SupSupDetected, n_tasks: int) -> RunResult:
 
 
 def test_about_as_many_masks_as_tasks_are_found_and_each_task_ends_with_its_mask() -> None:
-    longer = Trainer(epochs=7, batch_size=32, optimizer="adam", lr=0.01, momentum=0.0)
+    # At lr .01 and 7 epochs the masks found and the last accuracy (.85 to .94) turn on rounding, so on the processor.
+    longer = Trainer(epochs=10, batch_size=32, optimizer="adam", lr=0.005, momentum=0.0)
     strategy = Watched(**DIGITS, trainer=longer)
     result = outcome(strategy, 5)
     assert 4 <= len(strategy.begun_) <= 7
@@ -60,9 +61,7 @@ def test_about_as_many_masks_as_tasks_are_found_and_each_task_ends_with_its_mask
     within = sum(before == after for before, after in pairwise(looks))
     assert within > 0.6 * len(looks), "a task that goes on keeps its mask"
     assert result.accuracy.values[-1].mean() > 0.5
-    assert (
-        result.accuracy.values[-1, -1] > 0.8
-    )  # chance is .1; .87 on an Intel Xeon. It was .9 and passed in earlier sessions, on what is not known
+    assert result.accuracy.values[-1, -1] > 0.9
     assert result.task_inference is not None
     assert set(result.kept["inferred"][-1].tolist()) <= set(strategy.begun_)
 
