@@ -56,7 +56,8 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     )
     if dry:
         return 0
-    failed = _work(todo, store.root, jobs, folders)
+    failed, seconds = _work(todo, store.root, jobs, folders)
+    _say(f"the {len(todo)} runs of this sitting took {seconds / 60:.1f} CPU minutes")
     finished = _publish(folders, store, out)
     _compare(before, finished)
     if not finished:
@@ -114,22 +115,24 @@ def _missing(runs: list[list[str]], store: Store) -> tuple[list[list[str]], list
     return todo, folders
 
 
-def _work(todo: list[list[str]], root: Path, jobs: int, folders: list[Path]) -> int:
-    """Do the runs in ``jobs`` processes and add their records' folders; returns how many did not end well."""
-    failed, begin = 0, time.monotonic()
+def _work(todo: list[list[str]], root: Path, jobs: int, folders: list[Path]) -> tuple[int, float]:
+    """Do the runs in ``jobs`` processes and add their records' folders; returns the failures and the CPU seconds."""
+    failed, seconds, begin = 0, 0.0, time.monotonic()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they start
     with ProcessPoolExecutor(max(1, jobs), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         futures = {pool.submit(work, run, str(root)): run for run in todo}
         for n, future in enumerate(as_completed(futures), start=1):
             try:
-                folder, status, line = future.result()
+                folder, status, line, took = future.result()
             except Exception as error:  # a worker was killed, or a fault of ours: the other runs go on
-                folder, status, line = None, "failed", f"{' '.join(futures[future])}: {type(error).__name__}: {error}"
+                line = f"{' '.join(futures[future])}: {type(error).__name__}: {error}"
+                folder, status, took = None, "failed", 0.0
             failed += status == "failed"
+            seconds += took
             folders += [folder] if folder else []
             left = (time.monotonic() - begin) / n * (len(todo) - n) / 60
-            _say(f"[{n}/{len(todo)}, {left:.0f} min left] {line}")
-    return failed
+            _say(f"[{n}/{len(todo)}, {left:.0f} min left] {line}, {took:.1f} CPU s")
+    return failed, seconds
 
 
 def _end_with_parent() -> None:
@@ -144,22 +147,22 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def work(overrides: Sequence[str], root: str) -> tuple[Path | None, str, str]:
-    """One run in a worker process; returns its record's folder, its status and a line for a person."""
+def work(overrides: Sequence[str], root: str) -> tuple[Path | None, str, str, float]:
+    """One run in a worker process; returns its record's folder, its status, a line for a person, and CPU seconds."""
     from clbench.metrics import metric
     from clbench.session import execute
 
-    begin = time.monotonic()
+    begin = time.process_time()
     try:
         outcome = execute(_experiment(overrides), Store(Path(root)))
     except ClbenchError as error:
-        return None, "failed", f"{' '.join(overrides)}: {error}"
+        return None, "failed", f"{' '.join(overrides)}: {error}", time.process_time() - begin
     record = outcome.record
     name = f"{record.names['scenario']} {record.names['strategy']} seed {record.seed}"
-    if record.status != "ok":
-        return outcome.folder, record.status, f"{name}: {record.status} ({record.reason})"
-    accuracy = metric("average_accuracy.gem2017")(record.matrix())
-    return outcome.folder, "ok", f"{name}: average accuracy {accuracy:.3f}, {time.monotonic() - begin:.1f} s"
+    how = f"{record.status} ({record.reason})"
+    if record.status == "ok":
+        how = f"average accuracy {metric('average_accuracy.gem2017')(record.matrix()):.3f}"
+    return outcome.folder, record.status, f"{name}: {how}", time.process_time() - begin
 
 
 def _experiment(overrides: Sequence[str]) -> Any:
