@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
 
 from clbench.leaderboard import Leaderboard, make_leaderboard
 from clbench.record import Record
+from clbench.report.latex import to_latex
+from clbench.report.markdown import to_markdown
 from tests.toy_records import entry, several, toy_matrix, toy_record
 
 
@@ -57,6 +60,17 @@ def test_replay_budgets_and_pretrained_backbones_rank_in_tracks_of_their_own() -
     ]
     assert board.official[0].tracks == tuple(dict.fromkeys(track for track, _, rank in shown(board) if rank))
     assert "200 stored samples" in board.official[0].standing.lower()
+
+
+def test_printed_tables_say_which_track_a_rank_belongs_to() -> None:
+    board = make_leaderboard([*run("naive", 0.2), *run("ncm", 0.6, backbone="lite0")])
+    latex = to_latex(board)
+    tracks = ["no stored samples", "on lite0, no stored samples"]
+    assert re.findall(r"\\multicolumn\{8\}\{l\}\{\\emph\{([^}]*)\}\}", latex) == tracks
+    assert latex.count(r"\mathbf") == 2 and "best entries of each track" in latex
+    assert re.findall(r"\| 1 \| (?:naive|ncm).*?<br>([^|]*) \|", to_markdown(board)) == tracks
+    alone = make_leaderboard(run("naive", 0.2))
+    assert "multicolumn" not in to_latex(alone) and "naive<br>" not in to_markdown(alone)
 
 
 def test_neighbours_that_the_seeds_cannot_separate_share_a_rank() -> None:

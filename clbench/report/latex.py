@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from itertools import groupby
+from operator import attrgetter
 
 from clbench.columns import SORT_KEY, Column
 from clbench.entries import Entry, Table
@@ -28,7 +30,7 @@ SPECIAL = {
 
 def to_latex(board: Leaderboard) -> str:
     """All tables; each can be copied into a paper by itself."""
-    lines = [r"% Made by clbench report. Needs \usepackage{booktabs}.", ""]
+    lines = [r"% Made by clbench report. Needs \usepackage{booktabs,graphicx}.", ""]
     for table in board.official:
         lines += [*_table(table), ""]
     return "\n".join(lines)
@@ -53,13 +55,17 @@ def _table(table: Table) -> Iterator[str]:
         rf"\caption{{{_caption(table, shown)}}}",
     )
     yield rf"\label{{tab:{re.sub(r'[^A-Za-z0-9.-]+', '-', table.scenario)}}}"
-    yield from (rf"\begin{{tabular}}{{rl{'r' * len(shown)}}}", r"\toprule")
+    fits = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"  # smaller only where it is too wide
+    yield from (rf"{fits}{{\begin{{tabular}}{{rl{'r' * len(shown)}}}", r"\toprule")
     yield " & ".join(["rank", "strategy", *(_head(column) for column in shown)]) + r" \\"
-    yield r"\midrule"
-    yield from (_row(entry, shown) for entry in plain)
+    for place, some in groupby(plain, attrgetter("track")):
+        yield r"\midrule"
+        if len(table.tracks) > 1:
+            yield rf"\multicolumn{{{2 + len(shown)}}}{{l}}{{\emph{{{escaped(place)}}}}} \\"
+        yield from (_row(entry, shown) for entry in some)
     if references:
         yield from (r"\midrule", *(_row(entry, shown) for entry in references))
-    yield from (r"\bottomrule", r"\end{tabular}", r"\end{table}")
+    yield from (r"\bottomrule", r"\end{tabular}}", r"\end{table}")
 
 
 def _head(column: Column) -> str:
@@ -101,12 +107,13 @@ def _caption(table: Table, shown: list[Column]) -> str:
     interval = f"{' or '.join(methods)} intervals (95 %)" if methods else "no interval"
     ids = "; ".join(f"{escaped(c.title)}: \\texttt{{{escaped(c.id)}}}" for c in shown)
     unit = SHOWN["fraction"][1]
+    of_track = " of each track" if len(table.tracks) > 1 else ""
     partial = any(not (entry.rank or entry.reference) for entry in table.entries)
     return (
         rf"\texttt{{{escaped(table.scenario)}}}: {escaped(str(table.card.get('summary', '')))} "
         f"{escaped(str(table.card.get('protocol')))}, {table.card.get('n_tasks')} tasks; in {escaped(unit)}, "
         f"means over $n = {n}$ seeds, {escaped(interval)}. {ids}. "
-        "Bold: the best entries, which the seeds do not separate from their neighbours. "
-        "Below the second rule: references, which see data that a continual learner must not see."
+        f"Bold: the best entries{of_track}, which the seeds do not separate from their neighbours. "
+        "Below the last rule: references, which see data that a continual learner must not see."
         + (" *: not ranked, seeds are missing." if partial else "")
     )

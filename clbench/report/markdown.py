@@ -124,6 +124,8 @@ def _scenario(table: Table) -> Iterator[str]:
 def _row(entry: Entry, table: Table, shown: Sequence[Column]) -> list[str]:
     why = entry.unranked_because
     name = escaped(entry.label) + (f" ({why})" if why else "")
+    if entry.rank and len(table.tracks) > 1:
+        name += f"<br>{entry.track}"
     rank = str(entry.rank) if entry.rank else MISSING
     return [rank, name, seeds(entry), *(cell(entry, column) for column in shown)]
 
