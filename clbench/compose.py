@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def split_override(override: str) -> tuple[str, str]:
     return key.strip().lstrip("+~").replace("/", "."), value.strip().strip("'\"")
 
 
+@cache
 def register_cards() -> None:
-    """Put the shipped cards into Hydra's ConfigStore as the group ``scenario``."""
+    """Put the shipped cards into Hydra's ConfigStore as the group ``scenario``, once: it is half of a composition."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,10 @@ def test_a_study_runs_and_publishes_its_records_and_its_report(tiny: tuple[Path,
     assert answer.code == 0, answer.err
     assert "study tiny: 4 runs, 0 done already; about 1 min for the rest in 1 process" in answer.out
     assert "[4/4, 0 min left]" in answer.out
-    assert answer.out.count("average accuracy") == 4
+    seconds = [float(s) for s in re.findall(r"average accuracy [\d.]+, ([\d.]+) CPU s", answer.out)]
+    total = re.search(r"these 4 runs took ([\d.]+) CPU minutes", answer.out)
+    assert len(seconds) == 4 and total is not None
+    assert float(total[1]) == pytest.approx(sum(seconds) / 60, abs=0.06), "rounded to a tenth of a minute"
     pages = [f"leaderboard.{kind}" for kind in ("csv", "html", "json", "md", "tex")]
     assert sorted(p.name for p in (cwd / "out").iterdir()) == [*pages, "records"]
     assert {p.name for p in (cwd / "out" / "records").rglob("*") if p.is_file()} == {FILE}, "no kept predictions"
@@ -52,7 +56,7 @@ def test_a_second_call_does_nothing_and_changes_no_byte(tiny: tuple[Path, Answer
     again = study(cwd)
     assert again.code == 0
     assert "4 runs, 4 done already; about 0 min" in again.out
-    assert "average accuracy" not in again.out
+    assert "average accuracy" not in again.out and "CPU minutes" not in again.out
     assert {p: p.read_bytes() for p in (cwd / "out").rglob("*") if p.is_file()} == before
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from clbench.compose import expand
+from clbench.compose import Composed, compose, expand
 from clbench.errors import BadInput, ClbenchError
 from clbench.places import config, read_yaml
 from clbench.record import FILE, Record, read_record, same_result
@@ -57,7 +59,8 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     if dry:
         return 0
     failed, seconds = _work(todo, store.root, jobs, folders)
-    _say(f"the {len(todo)} runs of this sitting took {seconds / 60:.1f} CPU minutes")
+    if todo:
+        _say(f"these {len(todo)} runs took {seconds / 60:.1f} CPU minutes")
     finished = _publish(folders, store, out)
     _compare(before, finished)
     if not finished:
@@ -166,10 +169,18 @@ def work(overrides: Sequence[str], root: str) -> tuple[Path | None, str, str, fl
 
 
 def _experiment(overrides: Sequence[str]) -> Any:
-    from clbench.compose import compose
+    """A run ready to be executed; those that differ by ``seed`` are composed once, which takes Hydra half a second."""
     from clbench.experiment import experiment
 
-    return experiment(compose(list(overrides)))
+    seeds = [override for override in overrides if re.fullmatch(r"seed=\d+", override)]
+    shared = _composed(tuple(override for override in overrides if override not in seeds))
+    seed = int(seeds[-1].partition("=")[2]) if seeds else shared.config["seed"]
+    return experiment(replace(shared, config=shared.config | {"seed": seed}, overrides=tuple(overrides)))
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> Composed:
+    return compose(overrides)
 
 
 def _adopt(published: Path, root: Path) -> None:

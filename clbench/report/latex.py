@@ -107,13 +107,15 @@ def _caption(table: Table, shown: list[Column]) -> str:
     interval = f"{' or '.join(methods)} intervals (95 %)" if methods else "no interval"
     ids = "; ".join(f"{escaped(c.title)}: \\texttt{{{escaped(c.id)}}}" for c in shown)
     unit = SHOWN["fraction"][1]
+    references = any(entry.reference for entry in table.entries)
     of_track = " of each track" if len(table.tracks) > 1 else ""
+    protocol = escaped(str(table.card.get("protocol")).capitalize())
     partial = any(not (entry.rank or entry.reference) for entry in table.entries)
     return (
         rf"\texttt{{{escaped(table.scenario)}}}: {escaped(str(table.card.get('summary', '')))} "
-        f"{escaped(str(table.card.get('protocol')))}, {table.card.get('n_tasks')} tasks; in {escaped(unit)}, "
+        f"{protocol}, {table.card.get('n_tasks')} tasks; in {escaped(unit)}, "
         f"means over $n = {n}$ seeds, {escaped(interval)}. {ids}. "
-        f"Bold: the best entries{of_track}, which the seeds do not separate from their neighbours. "
-        "Below the last rule: references, which see data that a continual learner must not see."
+        f"Bold: the best entries{of_track}, which the seeds do not separate from their neighbours."
+        + (" Below the last rule: references, which see data that a continual learner must not see." * references)
         + (" *: not ranked, seeds are missing." if partial else "")
     )
