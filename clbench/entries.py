@@ -31,7 +31,8 @@ class Entry:
 
     ``records``: the finished runs by seed; ``values``: per column id one number for each of them; ``expected``: its
     seeds and those that at least half of the entries with the same model were run with; ``missing``: those without any
-    record. ``track``: what it competes in (see :func:`track`); ``rank``: its tie group there, None where not ranked.
+    record. ``track``: what it competes in (see :func:`track`); ``rank``: its tie group there, None where not ranked;
+    ``best``: whether it is the first there, or not separated from it.
     """
 
     label: str
@@ -44,6 +45,7 @@ class Entry:
     expected: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
     rank: int | None = None
+    best: bool = False
     track: str = ""
     failed: tuple[Record, ...] = ()
 

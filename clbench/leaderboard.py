@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -139,8 +139,9 @@ def _ranked(entries: list[Entry]) -> tuple[tuple[Entry, ...], str]:
         ordered = sorted(by[place], key=key)
         ranked = [entry for entry in ordered if entry.unranked_because is None]
         ties = tie_groups([entry.by_seed() for entry in ranked])
-        ranks: Mapping[str, int] = dict(zip((e.id for e in ranked), ties.ranks, strict=True))
-        found += [replace(entry, rank=ranks.get(entry.id)) for entry in ordered]
+        ranks = dict(zip((entry.id for entry in ranked), ties.ranks, strict=True))
+        best = {entry.id for entry, level in zip(ranked, ties.best, strict=True) if level}
+        found += [replace(entry, rank=ranks.get(entry.id), best=entry.id in best) for entry in ordered]
         if ranked:
             words.append((track_name(place), in_words([entry.label for entry in ranked], ties)))
     tell = [f"{name[0].upper()}{name[1:]}: {text}" if len(words) > 1 else text for name, text in words]

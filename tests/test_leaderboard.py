@@ -64,8 +64,8 @@ def test_a_missing_seed_shows_and_costs_the_rank(pages: Pages) -> None:
     row = next(e for e in data["scenarios"][0]["entries"] if e["label"] == "replay")
     assert (row["rank"], row["missing"], row["unranked_because"]) == (None, [4], "incomplete: not ranked")
     for page in (md, html):
-        assert "4 of 5 seeds" in page
-        assert "5 of 5 seeds" in page
+        assert "4 of 5" in page
+        assert "5 of 5" in page
         assert "incomplete: not ranked" in page
         assert "replay, seed 4: no record" in page
 
@@ -81,15 +81,15 @@ def test_a_failed_record_is_visible_with_its_reason_and_never_averaged(pages: Pa
     assert row["failed"] == [{"seed": 2, "reason": "failed: NonFiniteLoss: the loss is nan"}]
     for page in (md, html):
         assert "replay, seed 2: failed: NonFiniteLoss: the loss is nan" in page
-        assert "2 of 3 seeds" in page
+        assert "2 of 3" in page
 
 
 def test_an_entry_that_failed_with_every_seed_still_has_a_row(pages: Pages) -> None:
     md, data, html = pages(*several("naive", 0.2), *several("broken", 0.5, status="failed", reason="boom"))
     row = data["scenarios"][0]["entries"][-1]
     assert (row["label"], row["values"]["average_accuracy.gem2017"]["mean"]) == ("broken", None)
-    assert "0 of 3 seeds" in md
-    assert "0 of 3 seeds" in html
+    assert "0 of 3" in md
+    assert "0 of 3" in html
 
 
 def test_a_skipped_strategy_is_named_with_its_reason_and_has_no_row(pages: Pages) -> None:
@@ -216,7 +216,7 @@ def test_growth_from_task_to_task_has_columns_in_tables_of_many_tasks_only(pages
     assert values["state_bytes_growth"]["mean"] == pytest.approx(2_500)
     assert values["train_seconds_ratio"]["mean"] == pytest.approx(10)
     assert next(line for line in md.splitlines()[::-1] if line.startswith("| 1 |")).endswith(
-        "| 0.95 | 2.5 | 218.0 | 10.00 |"
+        "| 0.950 | 2.50 | 218 | 10.00 |"
     )
     assert "state growth per task (kB)" in md
 

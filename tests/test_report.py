@@ -231,7 +231,7 @@ def test_calibration_is_drawn_over_time_where_runs_have_it() -> None:
         record.result["matrices"]["expected_calibration_error"] = values
     html = to_html(make_leaderboard(records))
     assert "Calibration over time" in html
-    assert "calibration error (points)" in html  # and task by task in the run's own part
+    assert "calibration error (%)" in html  # and task by task in the run's own part
 
 
 def test_the_page_for_those_who_come_from_other_libraries_is_up_to_date() -> None:

@@ -24,6 +24,7 @@ from clbench.statistics import (
     sign_flip_p,
     tie_groups,
 )
+from clbench.statistics.paired import holm
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 scores = st.floats(0, 1).map(lambda x: round(x, 3))
@@ -226,6 +227,18 @@ def test_ties_are_corrected_over_the_neighbours_of_the_table() -> None:
 )
 def test_ranks_of_corner_cases(table: list[dict[int, float]], ranks: tuple[int, ...]) -> None:
     assert tie_groups(table).ranks == ranks
+
+
+def test_a_chain_of_near_neighbours_shares_a_rank_but_its_end_is_not_level_with_the_first() -> None:
+    noise = [0.0, 0.02, -0.02, 0.01, -0.01]
+    table = [{seed: 0.9 - 0.012 * k + noise[(seed + k) % 5] for seed in range(5)} for k in range(6)]
+    found = tie_groups(table)
+    assert found.ranks == (1,) * 6
+    assert found.best[0] and not found.best[-1]
+    p = [paired(table[0], other).p for other in table[1:]]
+    assert list(found.best[1:]) == [value >= 0.05 for value in holm(p)]
+    lower = tie_groups([{seed: -v for seed, v in row.items()} for row in table], higher_is_better=False)
+    assert lower.best == found.best
 
 
 @QUICK

@@ -204,11 +204,11 @@ def test_so_many_streams_are_needed_before_any_pair_can_be_separated(n_methods: 
     assert least_streams(n_methods) == n_streams
     assert too_few(n_streams, n_methods) is None
     reason = too_few(n_streams - 1, n_methods)
-    assert reason is not None and f"at least {n_streams} streams are needed" in reason
+    assert reason is not None and f"at least {n_streams} independent data sets" in reason
     best_first = np.arange(n_methods, 0, -1.0) + 0.01 * np.arange(n_streams)[:, None] * np.arange(n_methods)
     names = [f"method {k}" for k in range(n_methods)]
     assert (rank_methods(best_first, names).p_values[np.triu_indices(n_methods, 1)] < 0.05).all()
-    with pytest.raises(BadInput, match="cannot separate"):
+    with pytest.raises(BadInput, match="independent data sets"):
         rank_methods(best_first[1:], names)
 
 

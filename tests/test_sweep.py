@@ -115,7 +115,7 @@ def test_the_report_says_that_a_seed_is_missing(one_in_five: tuple[Path, Answer]
     assert answer.code == 0
     for suffix in ("md", "html"):
         page = (cwd / "page" / f"leaderboard.{suffix}").read_text()
-        assert "4 of 5 seeds" in page
+        assert "4 of 5" in page
         assert "this strategy had bad luck" in page
 
 
@@ -135,7 +135,7 @@ def test_a_target_that_raises_for_one_seed_of_three_is_shown_as_two_of_three(tmp
     assert [r.seed for r in found["failed"]] == [1]
     assert [r.seed for r in found["ok"]] == [0, 2]
     assert call("report", "records", cwd=tmp_path).code == 0
-    assert "2 of 3 seeds" in (tmp_path / "records" / "leaderboard.md").read_text()
+    assert "2 of 3" in (tmp_path / "records" / "leaderboard.md").read_text()
 
 
 def test_a_strategy_that_always_raises_is_in_the_report_with_no_seed(tmp_path: Path) -> None:

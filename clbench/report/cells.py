@@ -13,7 +13,7 @@ from clbench.statistics import INTERVALS, Estimate, estimate
 from clbench.statistics.ties import READING as TIES
 
 MISSING = "—"
-SHOWN = {  # unit of a number: scale, sign and digits it is shown with
+SHOWN: dict[str, tuple[float, str, int | None]] = {  # unit: scale, sign and decimals; None: three significant digits
     "fraction": (100.0, "%", 1),
     "percent": (1.0, "%", 1),
     "ratio": (1.0, "", 2),
@@ -24,12 +24,12 @@ SHOWN = {  # unit of a number: scale, sign and digits it is shown with
     "experiences": (1.0, "", 1),
     "samples": (1.0, "", 0),
     "steps": (1.0, "", 0),
-    "parameters": (1e-3, "thousand", 1),
-    "bytes": (1e-6, "MB", 2),
-    "bytes per task": (1e-3, "kB", 1),
-    "operations": (1e-9, "GFLOP", 1),
-    "joules": (1.0, "J", 1),
-    "seconds": (1.0, "s", 1),
+    "parameters": (1e-3, "thousand", None),
+    "bytes": (1e-6, "MB", None),
+    "bytes per task": (1e-3, "kB", None),
+    "operations": (1e-9, "GFLOP", None),
+    "joules": (1.0, "J", None),
+    "seconds": (1.0, "s", None),
 }
 COUNTED = frozenset(
     {"samples", "steps", "bytes", "bytes per task", "parameters", "operations"}
@@ -58,14 +58,17 @@ READING = (
 def number(value: float, unit: str = "fraction") -> str:
     """A value in the unit it is shown in.
 
-    >>> number(0.8125), number(float("nan")), number(-0.00001)
-    ('81.2', '—', '0.0')
+    >>> number(0.8125), number(float("nan")), number(-0.00001), number(0.01234, "seconds"), number(1234.5, "seconds")
+    ('81.2', '—', '0.0', '0.0123', '1234')
     """
     if math.isnan(value):
         return MISSING
-    scale, _, digits = SHOWN[unit]
-    shown = round(value * scale, digits) + 0.0  # no minus zero
-    return f"{shown:.{digits}f}".replace("-", "−")
+    scale, _, decimals = SHOWN[unit]
+    scaled = value * scale
+    if decimals is None:
+        decimals = min(4, max(0, 2 - math.floor(math.log10(abs(scaled))))) if scaled else 0
+    shown = round(scaled, decimals) + 0.0  # no minus zero
+    return f"{shown:.{decimals}f}".replace("-", "−")
 
 
 def spread(value: Estimate, unit: str = "fraction") -> str:
@@ -84,14 +87,16 @@ def cell(entry: Entry, column: Column) -> str:
 
 
 def head(column: Column) -> str:
-    """Title and unit of a column."""
+    """Title and unit of a column; a score that can be negative is a difference, in percentage points."""
     _, unit, _ = SHOWN[column.unit]
+    if column.unit == "fraction" and column.bounds is not None and column.bounds[0] < 0:
+        unit = "points"
     return f"{column.title} ({unit})" if unit else column.title
 
 
 def seeds(entry: Entry) -> str:
-    """How many of the expected seeds are there: ``4 of 5 seeds``."""
-    return f"{len(set(entry.seeds))} of {len(entry.expected)} seeds"
+    """How many of the expected seeds are there: ``4 of 5``."""
+    return f"{len(set(entry.seeds))} of {len(entry.expected)}"
 
 
 def gaps(table: Table) -> list[str]:
@@ -166,8 +171,8 @@ def bounds(column: Column) -> str:
 
 
 def is_best(entry: Entry, column: Column) -> bool:
-    """Whether the cell is shown in bold: the ranked figure of those that share the first rank."""
-    return column.id == SORT_KEY and entry.rank == 1
+    """Whether the cell is shown in bold: the ranked figure of the first of a track and of what is level with it."""
+    return column.id == SORT_KEY and entry.best
 
 
 def ends_group(entry: Entry, table: Table) -> bool:

@@ -10,7 +10,7 @@ from clbench.columns import SORT_KEY, Column
 from clbench.entries import INFERENCE, Entry, Table
 from clbench.leaderboard import Leaderboard
 from clbench.overall import READING, Method, Overall
-from clbench.report import cells, summary
+from clbench.report import cells
 from clbench.report.runs import path
 from clbench.statistics import INTERVALS, LEVEL, MIN_SEEDS, Estimate, Ranking, estimate
 
@@ -74,7 +74,7 @@ def _table(table: Table) -> dict[str, Any]:
         "variant": table.is_variant,
         **{key: table.card.get(key) for key in ("protocol", "n_tasks", "summary", "licence", "citation", "notes")},
         "seeds": list(table.seeds),
-        "standing": summary.standing(table),
+        "standing": table.standing,
         "columns": [column.id for column in table.columns],
         "entries": [_entry(entry, table) for entry in table.entries],
         "skipped": [{"label": f.label, "reason": f.reason} for f in table.skipped],
@@ -86,6 +86,7 @@ def _entry(entry: Entry, table: Table) -> dict[str, Any]:
     inferred = [_values(estimate(share), share) for share in entry.task_inference()]  # task 1, 2, ... after the last
     return {
         "rank": entry.rank,
+        "best": entry.best,
         "label": entry.label,
         "track": entry.track,
         **{key: entry.names[key] for key in ("strategy", "model", "trainer")},

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from clbench.columns import SORT_KEY, Column
+from clbench.columns import Column
 from clbench.entries import Entry, Table
 from clbench.leaderboard import Leaderboard
-from clbench.report.cells import SHOWN
+from clbench.report.cells import is_best, number
 
 SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -47,6 +48,7 @@ def escaped(text: str) -> str:
 
 def _table(table: Table) -> Iterator[str]:
     shown = [column for column in table.columns if column.main and column.unit == "fraction"]
+    names = _names(table.entries)
     plain = [entry for entry in table.entries if not entry.reference]
     references = [entry for entry in table.entries if entry.reference]
     yield from (
@@ -62,9 +64,9 @@ def _table(table: Table) -> Iterator[str]:
         yield r"\midrule"
         if len(table.tracks) > 1:
             yield rf"\multicolumn{{{2 + len(shown)}}}{{l}}{{\emph{{{escaped(place)}}}}} \\"
-        yield from (_row(entry, shown) for entry in some)
+        yield from (_row(entry, names, shown) for entry in some)
     if references:
-        yield from (r"\midrule", *(_row(entry, shown) for entry in references))
+        yield from (r"\midrule", *(_row(entry, names, shown) for entry in references))
     yield from (r"\bottomrule", r"\end{tabular}}", r"\end{table}")
 
 
@@ -74,10 +76,17 @@ def _head(column: Column) -> str:
     return rf"\shortstack[r]{{{lines} {arrow}}}"
 
 
-def _row(entry: Entry, shown: list[Column]) -> str:
+def _names(entries: Sequence[Entry]) -> dict[str, str]:
+    """By entry the strategy, with its model and trainer only where these tell two entries apart."""
+    short = {entry.id: entry.label.partition(" · ")[0] for entry in entries}
+    count = Counter(short.values())
+    return {entry.id: short[entry.id] if count[short[entry.id]] == 1 else entry.label for entry in entries}
+
+
+def _row(entry: Entry, names: Mapping[str, str], shown: list[Column]) -> str:
     mark = "" if entry.rank or entry.reference else r"\textsuperscript{*}"
     cells = [_cell(entry, column) for column in shown]
-    return " & ".join([str(entry.rank or "---"), escaped(entry.label) + mark, *cells]) + r" \\"
+    return " & ".join([str(entry.rank or "---"), escaped(names[entry.id]) + mark, *cells]) + r" \\"
 
 
 def _cell(entry: Entry, column: Column) -> str:
@@ -86,7 +95,7 @@ def _cell(entry: Entry, column: Column) -> str:
     if math.isnan(value.mean):
         return "---"
     mean = _number(value.mean, column)
-    shown = rf"\mathbf{{{mean}}}" if column.id == SORT_KEY and entry.rank == 1 else mean
+    shown = rf"\mathbf{{{mean}}}" if is_best(entry, column) else mean
     if value.method == "none":
         return f"${shown}$"
     if value.method == "bootstrap":
@@ -95,8 +104,7 @@ def _cell(entry: Entry, column: Column) -> str:
 
 
 def _number(value: float, column: Column) -> str:
-    scale, _, digits = SHOWN[column.unit]
-    return f"{round(scale * value, digits) + 0.0:.{digits}f}"
+    return number(value, column.unit).replace("−", "-")
 
 
 def _caption(table: Table, shown: list[Column]) -> str:
@@ -106,16 +114,15 @@ def _caption(table: Table, shown: list[Column]) -> str:
     methods = sorted({entry.estimate().method for entry in table.entries} - {"none"})
     interval = f"{' or '.join(methods)} intervals (95 %)" if methods else "no interval"
     ids = "; ".join(f"{escaped(c.title)}: \\texttt{{{escaped(c.id)}}}" for c in shown)
-    unit = SHOWN["fraction"][1]
     references = any(entry.reference for entry in table.entries)
     of_track = " of each track" if len(table.tracks) > 1 else ""
     protocol = escaped(str(table.card.get("protocol")).capitalize())
     partial = any(not (entry.rank or entry.reference) for entry in table.entries)
     return (
         rf"\texttt{{{escaped(table.scenario)}}}: {escaped(str(table.card.get('summary', '')))} "
-        f"{protocol}, {table.card.get('n_tasks')} tasks; in {escaped(unit)}, "
+        f"{protocol}, {table.card.get('n_tasks')} tasks; in \\%, "
         f"means over $n = {n}$ seeds, {escaped(interval)}. {ids}. "
-        f"Bold: the best entries{of_track}, which the seeds do not separate from their neighbours."
+        f"Bold: the first{of_track}, and what its seeds do not separate from it (paired t test, Holm)."
         + (" Below the last rule: references, which see data that a continual learner must not see." * references)
         + (" *: not ranked, seeds are missing." if partial else "")
     )

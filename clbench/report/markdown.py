@@ -73,6 +73,8 @@ def _definition(column: Column) -> str:
 def _overview(board: Leaderboard) -> Iterator[str]:
     yield from ("## Overview", "", "What the seeds separate, and what they do not:", "")
     yield from _bullets(f"{table.scenario}: {summary.short_standing(table)}" for table in board.official)
+    if any(some.methods for some in board.overall):
+        yield from (OVERALL, "")
     for some in board.overall:
         yield from (
             f"### {escaped(summary.overall_title(some))}",
@@ -81,7 +83,6 @@ def _overview(board: Leaderboard) -> Iterator[str]:
             "",
         )
         if some.methods:
-            yield from (OVERALL, "")
             rows = [[escaped(text) for text in row] for row in summary.overall_rows(some)]
             yield from _grid(summary.overall_heads(), rows)
         if some.apart:
@@ -106,7 +107,7 @@ def _scenario(table: Table) -> Iterator[str]:
     if table.entries:
         shown = [column for column in table.columns if column.main]
         heads = [f"{head(column)}<br>`{column.id}`" for column in shown]
-        yield from (escaped(summary.standing(table)), "")
+        yield from (escaped(table.standing), "")
         yield from _grid(["rank", "strategy", "seeds", *heads], [_row(e, table, shown) for e in table.entries])
     if missing := gaps(table):
         yield from ("Not in these means:", "")

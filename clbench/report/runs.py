@@ -16,7 +16,7 @@ from clbench.columns import Column
 from clbench.entries import Entry, Table
 from clbench.matrix import ScoreMatrix
 from clbench.record import Record
-from clbench.report.cells import head, number
+from clbench.report.cells import MISSING, head, number
 from clbench.store import Store
 
 EXACT = 20  # more tasks are given as a byte a cell, in steps of 0.4 %: two thousand runs must fit on a page
@@ -31,22 +31,23 @@ TASK_MATRICES = {  # matrix: head and factor of a column of what each task is af
     "accuracy": ("at the end (%)", 100.0),
     "task_masked_accuracy": ("task-masked (%)", 100.0),
     "task_inference_accuracy": ("task inferred (%)", 100.0),
-    "expected_calibration_error": ("calibration error (points)", 100.0),
+    "expected_calibration_error": ("calibration error (%)", 100.0),
     "negative_log_likelihood": ("NLL (nats)", 1.0),
     "brier_score": ("Brier score", 1.0),
 }
-COUNTS = {
-    "steps": "steps",
-    "samples": "samples seen",
-    "stored_samples": "samples stored",
-    "state_bytes": "state (bytes)",
+COUNTS = {  # what a task cost: head and unit of a column
+    "steps": ("steps", "steps"),
+    "samples": ("samples seen", "samples"),
+    "stored_samples": ("samples stored", "samples"),
+    "state_bytes": ("state (MB)", "bytes"),
 }
 COSTS = {
-    "train_seconds": "training (s)",
-    "evaluate_seconds": "evaluation (s)",
-    "peak_memory_bytes": "peak memory (bytes)",
+    "train_seconds": ("training (s)", "seconds"),
+    "evaluate_seconds": ("evaluation (s)", "seconds"),
+    "peak_memory_bytes": ("peak memory (MB)", "bytes"),
+    "train_flops": ("training (GFLOP)", "operations"),
+    "energy_joules": ("energy (J)", "joules"),
 }
-COSTS |= {"train_flops": "operations", "energy_joules": "energy (J)"}
 
 
 class Environments:
@@ -128,10 +129,11 @@ def _tasks(record: Record) -> dict[str, Any]:
         if name in record.result["matrices"]:
             named[title] = _rounded(factor * record.matrix(name).values[-1])
     for rows, titles in ((record.result.get("counts", []), COUNTS), (record.costs, COSTS)):
-        for key, title in titles.items():
+        for key, (title, unit) in titles.items():
             column = [row.get(key) for row in rows]
             if any(value is not None for value in column):
-                named[title] = [*map(_short, column), *[None] * (n_tasks - len(column))]
+                shown = [MISSING if value is None else number(value, unit) for value in column]
+                named[title] = [*shown, *[MISSING] * (n_tasks - len(column))]
     return {"columns": list(named), "rows": [list(row) for row in zip(*named.values(), strict=True)]}
 
 
@@ -142,12 +144,8 @@ def _task_name(record: Record, k: int) -> str:
     return f"{k + 1}: {text}" if 0 < len(text) <= 24 else f"{k + 1}: {len(names)} classes" if names else str(k + 1)
 
 
-def _rounded(values: NDArray[np.float64]) -> list[float | None]:
-    return [None if math.isnan(v) else round(v, 2) for v in values.tolist()]
-
-
-def _short(value: float | None) -> float | None:
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+def _rounded(values: NDArray[np.float64]) -> list[str]:
+    return [MISSING if math.isnan(v) else f"{v + 0.0:.2f}".replace("-", "−") for v in values.tolist()]
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

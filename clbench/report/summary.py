@@ -32,13 +32,8 @@ def facts(board: Leaderboard) -> str:
     return f"{what} · {n_runs:,} finished runs · {span} seeds an entry"
 
 
-def standing(table: Table) -> str:
-    """Which ranked entries of a scenario its seeds separate, and which not."""
-    return table.standing
-
-
 def short_standing(table: Table) -> str:
-    """The same in a line or two: for each track who is first, with whom, and how many steps there are."""
+    """The standing in a line or two: for each track who is first, with whom, and how many steps there are."""
     found = [[entry for entry in table.entries if entry.rank and entry.track == track] for track in table.tracks]
     if not found:
         return "No entry is ranked."
@@ -50,22 +45,14 @@ def short_standing(table: Table) -> str:
 def _first(ranked: list[Entry]) -> str:
     """Who leads a track, and what its seeds separate."""
     groups = [list(group) for _, group in groupby(ranked, key=lambda entry: entry.rank)]
-    best = f"{number(ranked[0].estimate(SORT_KEY).mean)} %"
+    name = ranked[0].label.partition(" · ")[0]  # its model and trainer are in the table
+    best = f"{name} ({number(ranked[0].estimate(SORT_KEY).mean)} %)"
     if len(ranked) == 1:
-        return f"only {_names(ranked)} is ranked ({best})"
-    if len(groups) == 1:
-        return f"{len(ranked)} ranked, no neighbours separated (best {_names(ranked[:1])}, {best})"
-    leads = "is first" if len(groups[0]) == 1 else f"share rank 1, {len(groups[0])} not separated"
-    steps = "1 step" if len(groups) == 2 else f"{len(groups) - 1} steps"
-    return f"{len(ranked)} ranked, {_names(groups[0])} {leads} ({best}), {steps} between separated neighbours"
-
-
-def _names(group: list[Entry]) -> str:
-    """Strategies by name; their models and trainers are in the table."""
-    names = list(dict.fromkeys(entry.label.partition(" · ")[0] for entry in group))
-    if len(names) > 4:
-        return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"only {best} is ranked"
+    level = sum(entry.best for entry in ranked) - 1
+    others = f"{level} other{'s' * (level != 1)} not separated from it" if level else "separated from all others"
+    ranks = "1 rank" if len(groups) == 1 else f"{len(groups)} ranks"
+    return f"{len(ranked)} ranked, best {best}, {others}; {ranks} by separated neighbours"
 
 
 def overall_title(overall: Overall) -> str:

@@ -72,8 +72,9 @@ def too_few(n_streams: int, n_methods: int) -> str | None:
         return None
     smallest = min(1.0, least_p(n_streams) * math.comb(n_methods, 2))
     return (
-        f"{n_streams} independent streams cannot separate {n_methods} methods: the smallest p that a pair could reach "
-        f"is {smallest:.2g}, and it must be below {ALPHA}; at least {needed} streams are needed"
+        f"no average ranks and no critical-difference diagram: {n_methods} methods need at least {needed} independent "
+        f"data sets, here {'is' if n_streams == 1 else 'are'} {n_streams}, with which no pair could get below "
+        f"p = {smallest:.2g}"
     )
 
 

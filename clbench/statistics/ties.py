@@ -14,7 +14,9 @@ from clbench.statistics.paired import differences, holm, p_value
 READING = """\
 Neighbours of a table share a rank unless their seeds separate them: paired t test over the seeds that both have, \
 p < 0.05 after Holm's correction over the neighbours of the table. A rank counts the entries above its group. The \
-first and the last of a group may still differ; a shared rank says only that there is no step between neighbours."""
+first and the last of a group may still differ; a shared rank says only that there is no step between neighbours. Bold \
+is stricter: the first, and the entries that the same test, corrected over all comparisons with the first, does not \
+separate from it."""
 
 
 @dataclass(frozen=True)
@@ -22,26 +24,38 @@ class Ties:
     """The rank of each entry, best first (1, 1, 3: a shared rank counts all entries above it).
 
     ``p_values``: of each entry against the next one, after Holm's correction; NaN where there are too few seeds.
+    ``best``: whether an entry is the first, or not separated from it.
     """
 
     ranks: tuple[int, ...]
     p_values: tuple[float, ...]
+    best: tuple[bool, ...] = ()
 
 
 def tie_groups(entries: Sequence[Mapping[int, float]], higher_is_better: bool = True) -> Ties:
     """Rank entries, sorted best first, by their values per seed; ``READING`` says when neighbours share a rank.
 
     >>> best, next, last = {0: 0.9, 1: 0.8, 2: 0.9}, {0: 0.8, 1: 0.9, 2: 0.8}, {0: 0.3, 1: 0.4, 2: 0.3}
-    >>> tie_groups([best, next, last]).ranks
-    (1, 1, 3)
+    >>> tie_groups([best, next, last]).ranks, tie_groups([best, next, last]).best
+    ((1, 1, 3), (True, True, False))
     """
-    gaps = [differences(above, below) for above, below in pairwise(entries)]
-    p_values = holm([p_value(some) for some in gaps])
+    p_values, steps = _separated(list(pairwise(entries)), higher_is_better)
     ranks = [1] * min(1, len(entries))
-    for k, (some, p) in enumerate(zip(gaps, p_values, strict=True), start=1):
-        ahead = math.fsum(some) > 0 if higher_is_better else math.fsum(some) < 0  # on the seeds that both have
-        ranks.append(k + 1 if ahead and p < ALPHA else ranks[-1])
-    return Ties(tuple(ranks), tuple(p_values))
+    for k, step in enumerate(steps, start=1):
+        ranks.append(k + 1 if step else ranks[-1])
+    _, behind = _separated([(entries[0], other) for other in entries[1:]], higher_is_better)
+    best = (*[True] * min(1, len(entries)), *(not found for found in behind))
+    return Ties(tuple(ranks), tuple(p_values), best)
+
+
+def _separated(
+    pairs: Sequence[tuple[Mapping[int, float], Mapping[int, float]]], higher_is_better: bool
+) -> tuple[list[float], list[bool]]:
+    """p values of pairs after Holm's correction over them, and where the first is ahead by more than chance."""
+    gaps = [differences(first, second) for first, second in pairs]
+    p_values = holm([p_value(some) for some in gaps])
+    ahead = [math.fsum(some) > 0 if higher_is_better else math.fsum(some) < 0 for some in gaps]  # on common seeds
+    return p_values, [first and p < ALPHA for first, p in zip(ahead, p_values, strict=True)]
 
 
 def in_words(names: Sequence[str], ties: Ties) -> str:

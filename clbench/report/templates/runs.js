@@ -50,7 +50,7 @@ function matrixTable(rows, name) {
   const body = rows.map((row, i) => make("tr", [make("th", String(i), { scope: "row" }), ...row.map((value) => {
     if (value === null) return make("td", MISSING, { class: "missing" });
     const share = Math.min(1, Math.max(0, value / 10000));
-    return make("td", percent(value, digits), { style: `background:${colour(share)};color:${share > 0.5 ? "#fff" : "#1c2127"}` });
+    return make("td", percent(value, digits), { style: `background:${colour(share)};color:${share > 0.62 ? "#fff" : "#1c2127"}` });
   })]));
   const caption = `${name}: percent correct on each task (columns) after each task (rows; 0: untrained)`;
   return make("table", [make("thead", head), make("tbody", body)], { class: "matrix", "aria-label": caption });
@@ -196,6 +196,5 @@ function drawMaps(details) {
   }
 }
 for (const details of all("details.matrices")) details.addEventListener("toggle", () => drawMaps(details));
-window.addEventListener("beforeprint", () => all("details.matrices").forEach(drawMaps));
 
 follow();
