@@ -92,8 +92,6 @@ def test_8_of_a_constant_matrix_averages_are_the_constant_differences_0_ratios_1
             wanted = 0.0 if m.id.endswith("contrast") else 1.0
         else:
             wanted = 0.0 if m.is_difference or m.id.endswith("contrast") else c
-        if m.id == "lib.pycil.forgetting":
-            wanted = 0.0
         got = m.of(R=r, A=r, test_sizes=np.arange(1.0, n + 1))
         assert got == pytest.approx(wanted, abs=1e-12), m.id
 

@@ -83,7 +83,7 @@ def metric_is_described(case: MetricCase) -> None:
     low, high = m.bounds
     expect(low < high, "bounds (low, high)", m.bounds, "give the range for scores in [0, 1]")
     foreign = sorted({*m.reads, *m.optional} - READS.keys())
-    expect(not foreign, "inputs from the table clbench.metrics.READS", ", ".join(foreign), "no run gives others")
+    expect(not foreign, "inputs from the table clbench.metrics.READS", ", ".join(foreign), "give them a row there")
 
 
 def metric_agrees_with_the_vectors(case: MetricCase) -> None:

@@ -51,7 +51,9 @@ def _metrics() -> Iterator[tuple[str, ...]]:
 
     for metric in METRICS.values():
         source = f"{metric.source}; differs: {metric.differs}" if metric.differs else metric.source
-        yield metric.id, "higher" if metric.higher_is_better else "lower", metric.unit, metric.formula, source
+        low, high = (f"{bound:g}".replace("inf", "∞") for bound in metric.bounds)
+        better = "higher" if metric.higher_is_better else "lower"
+        yield metric.id, better, metric.unit, f"{low} to {high}", metric.formula, source
 
 
 def _datasets() -> Iterator[tuple[str, ...]]:
@@ -70,7 +72,7 @@ _TABLES = {
     "strategies": (("strategy", "what it does"), _strategies),
     "models": (("model", "what it is"), _models),
     "backbones": (("backbone", "what it is", "licence of the weights"), _backbones),
-    "metrics": (("metric", "better", "unit", "formula", "source"), _metrics),
+    "metrics": (("metric", "better", "unit", "bounds", "formula", "source"), _metrics),
     "datasets": (("source", "what it is"), _datasets),
     "studies": (("study", "takes", "purpose"), _studies),
 }

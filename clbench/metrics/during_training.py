@@ -11,6 +11,8 @@ from clbench.metrics.metric import Array, Metric, mean
 
 LANGE = "De Lange, van de Ven and Tuytelaars, Continual Evaluation for Lifelong Learning, ICLR 2023"
 IBLURRY = "Koh et al., Online Continual Learning on Class Incremental Blurry Task Configuration, ICLR 2022"
+LAST = 5  # evaluations that Continual World averages at the end of a task
+TWICE = "in clbench's runs the model at a task's end is evaluated again at step 0 of the next, and both count in w"
 AGEM = "Chaudhry et al., Efficient Lifelong Learning with A-GEM, ICLR 2019"
 
 
@@ -51,10 +53,10 @@ def _windowed_plasticity(curves: Array, w: int) -> float:
 
 
 def _last_five(curves: Array, ends: Array) -> float:
-    if min(int(ends[0]), curves.shape[1] - 1) < 4:
+    if np.diff(ends, prepend=-1).min() < LAST:
         return float("nan")
-    learned = [curves[j, int(e) - 4 : int(e) + 1].mean() for j, e in enumerate(ends[:-1])]
-    return mean(np.array(learned) - curves[: len(learned), -5:].mean(axis=1))
+    learned = [curves[j, int(e) + 1 - LAST : int(e) + 1].mean() for j, e in enumerate(ends[:-1])]
+    return mean(np.array(learned) - curves[: len(learned), -LAST:].mean(axis=1))
 
 
 def over_seen(curves: Array, ends: ArrayLike) -> Array:
@@ -115,13 +117,13 @@ _WINDOWS = tuple(
     )
     for w in (10, 100)
     for name, what, higher, function, differs in (
-        ("forgetting", "drop", False, _windowed_forgetting, ""),
+        ("forgetting", "drop", False, _windowed_forgetting, TWICE),
         (
             "plasticity",
             "rise",
             True,
             _windowed_plasticity,
-            "the definition: the released code misses rises that start below an earlier maximum",
+            f"the definition: the released code misses rises that start below an earlier maximum; {TWICE}",
         ),
     )
 )
@@ -138,6 +140,7 @@ _EARLY = tuple(
         is_difference=False,
         differs="from the paper: a trapezoid rule divided by beta" if code else "",
         parameters={"beta": 10},
+        least={} if code else {"beta": 0},
     )
     for code, formula, source, function in (
         (
@@ -179,7 +182,8 @@ DURING_TRAINING = (
     Metric(
         "forgetting.cw2021",
         "forgetting first to last (Continual World)",
-        "(1/(T-1)) sum_{j<T} (p_j - q_j): means over the last 5 evaluations of task j's training, and of the stream",
+        "(1/(T-1)) sum_{j<T} (p_j - q_j): means over the last 5 evaluations of task j's training, and of the stream; "
+        "undefined where a task has fewer",
         "Wołczyk et al., Continual World, NeurIPS 2021, as in its code",
         False,
         (-1.0, 1.0),
@@ -248,7 +252,7 @@ DURING_TRAINING = (
         "near_future_accuracy.hammoud2023[S=0]",
         "near-future accuracy",
         "mean over t of whether the model trained on t samples is right on sample t+1+S, "
-        "S = the smallest shift that removes the correlation of labels",
+        "S the shift, in the paper the smallest that removes the correlation of labels",
         "Hammoud et al., Rapid Adaptation in Online Continual Learning, ICCV 2023",
         True,
         (0.0, 1.0),
@@ -257,5 +261,6 @@ DURING_TRAINING = (
         is_difference=False,
         differs="from a second-hand account of the paper",
         parameters={"S": 0},
+        least={"S": 0},
     ),
 )

@@ -209,7 +209,7 @@ def _metric(printed: _Printed) -> Metric:
         printed.formula,
         source,
         printed.quantity != _FORGETTING,
-        (0.0 if score or printed.rule is pycil_forgetting else -1.0, 1.0),
+        (0.0 if score or printed.rule in (pycil_forgetting, mammoth_run) else -1.0, 1.0),
         printed.rule,
         is_difference=not score,
         differs=printed.differs,

@@ -71,7 +71,7 @@ class Metric:
     is R, ``reference`` the reference strategy whose matrix on the same card and seed is A. ``is_difference``:
     with scores that are better when lower the sign changes and best means smallest, so that negative transfer and
     positive forgetting always mean damage; otherwise the number has the scores' own direction.
-    ``differs``: where and why from its source.
+    ``differs``: where and why from its source. ``least``: how small a parameter may be, where that is not 1.
     """
 
     id: str
@@ -87,7 +87,8 @@ class Metric:
     reference: str | None = None
     matrix: str = "accuracy"
     differs: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    least: Mapping[str, int] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
 
     def __call__(self, matrix: ScoreMatrix | None = None, references: References | None = None, **inputs: Any) -> float:
