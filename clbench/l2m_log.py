@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from clbench.errors import RecordError
-from clbench.measured import learning_blocks
+from clbench.measured import learning_blocks, other_probes
+from clbench.oracles import EXPERT
 from clbench.record import Record
 from clbench.store import safe_name
 
 COLUMN = "performance"
-EXPERT = "independent"  # the reference strategy that trains each task alone
 FIELDS = (
     *("block_num", "exp_num", "worker_id", "block_type", "block_subtype", "task_name"),
     *("task_params", "exp_status", "timestamp", COLUMN),
@@ -59,27 +59,37 @@ class Exported:
 def export(records: Iterable[Record], out: Path) -> Exported:
     """Write the lifetime of every record that is one, and the experts among them; those that are not are named.
 
-    Raises ``RecordError`` when the folder cannot be written.
+    What an earlier export left where it writes goes first. Raises ``RecordError`` when the folder cannot be written.
     """
-    lifetimes: list[Path] = []
-    without, left_out = [], []
+    left_out = []
+    lives: dict[Path, list[Record]] = defaultdict(list)
     experts: dict[Path, list[Record]] = defaultdict(list)
     for record in records:
         if reason := refusal(record):
             left_out.append(f"{label(record)}: {reason}")
-        elif record.reference:
-            experts[root(record, out)].append(record)
         else:
-            lifetimes.append(_write(root(record, out), record, "condensed", blocks(record)))
-            if not record.curves:
-                without.append(label(record))
+            (experts if record.reference else lives)[root(record, out)].append(record)
+    for place in lives.keys() | experts.keys():
+        _empty(place)
     alone: list[Path] = []
     for place, several in experts.items():
-        if len(several) > 1:
-            left_out += [f"{label(r)}: {len(several)} records of it share model, trainer and seed" for r in several]
-        else:
-            alone += [_write(place, several[0], "ste", expert(several[0], k), k) for k in range(1, _n(several[0]) + 1)]
+        chosen, refused = _one_expert(several, lives[place])
+        left_out += refused
+        if chosen:
+            alone += [_write(place, chosen, "ste", expert(chosen, k), k) for k in range(1, _n(chosen) + 1)]
+    lifetimes = [_write(place, r, "condensed", blocks(r)) for place, own in lives.items() for r in own]
+    without = [label(r) for own in lives.values() for r in own if not r.curves]
     return Exported(tuple(lifetimes), tuple(alone), tuple(without), tuple(left_out))
+
+
+def _one_expert(several: list[Record], lives: list[Record]) -> tuple[Record | None, list[str]]:
+    """The one run of experts whose curves can be compared with those of all lifetimes, and why others are left out."""
+    unlike = {r.id: next(filter(None, (other_probes(life, r) for life in lives)), "") for r in several}
+    refused = [f"{label(r)}: {unlike[r.id]}" for r in several if unlike[r.id]]
+    alike = [r for r in several if not unlike[r.id]]
+    if len(alike) > 1:
+        refused += [f"{label(r)}: {len(alike)} records of it share model, trainer and seed" for r in alike]
+    return (alike[0] if len(alike) == 1 else None), refused
 
 
 def refusal(record: Record) -> str | None:
@@ -92,9 +102,8 @@ def refusal(record: Record) -> str | None:
         return "without in-training curves it is no single-task expert; run it again with probe_every=N"
     if missing := np.argwhere(np.isnan(record.matrix().values)).tolist():
         row, column = missing[0]
-        return (
-            f"its score matrix lacks {len(missing)} cells, R[{row},{column + 1}] first; every block scores every task"
-        )
+        cells = f"{len(missing)} cells, R[{row},{column + 1}] first" if len(missing) > 1 else f"R[{row},{column + 1}]"
+        return f"its score matrix lacks {cells}; every block scores every task"
     return None
 
 
@@ -135,6 +144,18 @@ def task_name(record: Record, task: int) -> str:
     """
     variant = re.sub(r"[^0-9a-z]", "", record.names["scenario"].lower())
     return f"task{task:0{len(str(_n(record)))}}_{variant}seed{record.seed}"
+
+
+def _empty(place: Path) -> None:
+    """Remove what was written in a place before, and what l2metrics stored there of its experts."""
+    try:
+        for kind in ("logs", "experts"):
+            for info in place.glob(f"{kind}/*/logger_info.json"):
+                shutil.rmtree(info.parent)
+        for stored in place.glob("taskinfo/*.pickle"):
+            stored.unlink()
+    except OSError as error:
+        raise RecordError(f"cannot empty '{place}': {error.strerror or error}") from error
 
 
 def _write(place: Path, record: Record, kind: str, content: Iterable[Block], task: int | None = None) -> Path:

@@ -20,12 +20,16 @@ _OF_COUNTS = {
 _OF_COSTS = {
     name: name for name in ("train_flops", "train_seconds", "evaluate_seconds", "energy_joules", "peak_memory_bytes")
 }
+OF_CURVES = ("curves", "steps", "ends", "blocks", "curve", "curve_ends")
+OF_RECORDS = frozenset({"R", "A", *_OF_TASKS, *_OF_COUNTS, *_OF_COSTS, *OF_CURVES, "early_curve", "expert_blocks"})
+"""What a record, its references and its expert can hold; other names of ``READS`` come from Python only."""
 
 
 def value(metric: Metric, record: Record, references: References | None = None, expert: Record | None = None) -> float:
     """A metric of a record; NaN where it reads what the record, its references or its expert lack.
 
-    ``expert``: the record of the reference strategy ``independent`` on the same card and seed, for its curves.
+    ``expert``: the record of the reference strategy ``independent`` on the same card and seed, for its curves; they
+    must have been measured as the record's own (``other_probes``).
     """
     if record.status != "ok" or metric.matrix not in record.result["matrices"]:
         return math.nan
@@ -42,7 +46,24 @@ def inputs(record: Record, expert: Record | None = None) -> dict[str, Any]:
             values = [row.get(key) for row in rows]
             if len(values) == record.matrix().n_tasks and None not in values:
                 found[name] = np.array(values, dtype=np.float64)
-    return found | _during_training(record) | (_alone(expert) if expert else {})
+    return found | _during_training(record) | (_alone(expert) if expert and not other_probes(record, expert) else {})
+
+
+def other_probes(record: Record, expert: Record) -> str:
+    """How the probes of an expert differ from those of a run, and what to do; empty where they agree.
+
+    Curves are compared evaluation by evaluation, which means nothing where they lie at other steps.
+    """
+    ours, theirs = record.curves, expert.curves
+    if not ours:
+        return ""
+    if not theirs:
+        return f"without in-training curves: run it again with probe_every={ours['every']}"
+    differing = {key: (theirs[key], ours[key]) for key in ("every", "samples") if theirs[key] != ours[key]}
+    words = {"every": "every {} steps, the run every {}", "samples": "on {} samples of a task, the run on {}"}
+    said = "; ".join(words[key].format(*values) for key, values in differing.items())
+    wanted = " ".join(f"probe_{key}={value}" for key, (_, value) in differing.items())
+    return f"probed {said}: run it again with {wanted}" if differing else ""
 
 
 def learning_blocks(record: Record) -> list[list[float]]:

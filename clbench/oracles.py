@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from clbench.metrics import References
 from clbench.record import Record
 
+EXPERT = "independent"  # the reference strategy that trains each task alone
 Shared = tuple[str, int, str, str]  # scenario, seed, model, trainer
 
 
@@ -30,6 +31,15 @@ class Oracles:
     def beside(self, record: Record) -> References:
         """The matrices of the references on the scenario and seed of a run, with its model and trainer."""
         return self.matrices.get(_shared(record), {})
+
+
+def runs_beside(record: Record, others: Iterable[Record]) -> dict[str, list[Record]]:
+    """The finished runs of reference strategies that share with a run what they must, by strategy."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for other in others:
+        if other.reference and other.status == "ok" and _shared(other) == _shared(record):
+            found[other.names["strategy"]].append(other)
+    return found
 
 
 def _shared(record: Record) -> Shared:

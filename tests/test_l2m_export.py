@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clbench.l2m_log import refusal
 from clbench.matrix import ScoreMatrix
 from clbench.metrics import metric
 from clbench.metrics.l2m_terms import (
@@ -209,9 +210,41 @@ def test_runs_that_are_no_lifetime_are_refused_or_named_and_left_out(tmp_path: P
     refused(call("export", "l2m", "nowhere", "--out", "logs", cwd=tmp_path), "no records folder")
 
 
+PROBES = {"every": 1, "samples": 10, "task": [1, 2, 3], "step": [1, 1, 1], "accuracy": [[0.5, 0.6, 0.7]] * 3}
+
+
+def test_a_matrix_with_holes_is_no_lifetime_and_the_sentence_counts_them() -> None:
+    values = toy_matrix(0.5, 0).values.copy()
+    for cell, said in (((2, 0), "lacks R[2,1]; every block"), ((3, 1), "lacks 2 cells, R[2,1] first; every block")):
+        values[cell] = np.nan
+        assert said in str(refusal(toy_record(matrix=ScoreMatrix(values.copy()))))
+
+
+def test_an_expert_probed_at_another_spacing_is_left_out_with_what_to_do(tmp_path: Path) -> None:
+    life = toy_record("naive", curves=PROBES | {"every": 5})
+    store(tmp_path / "records", life, toy_record("independent", reference=True, curves=PROBES))
+    answer = call("export", "l2m", "records", "--out", "logs", cwd=tmp_path)
+    assert "probed every 1 steps, the run every 5: run it again with probe_every=5" in answer.err
+    assert "1 lifetimes and 0 single-task experts" in answer.out
+
+
+def test_exporting_again_leaves_nothing_of_before(tmp_path: Path) -> None:
+    """Neither another run's lives and experts, nor what l2metrics stored of these."""
+    for n in (0, 1):
+        alone = toy_record("independent", reference=True, more=n, curves=PROBES)
+        store(tmp_path / str(n), toy_record("naive", more=n, curves=PROBES), alone)
+        answer = call("export", "l2m", str(n), "--out", "logs", cwd=tmp_path)
+        assert "1 lifetimes and 3 single-task experts" in answer.out, answer.err
+        (place,) = (tmp_path / "logs").glob("*/*/*")
+        assert len(list(place.rglob("scenario_info.json"))) == 4 and not (place / "taskinfo" / "a.pickle").exists()
+        (place / "taskinfo").mkdir(exist_ok=True)
+        (place / "taskinfo" / "a.pickle").touch()
+        (place / "notes.txt").touch()
+    assert (place / "notes.txt").exists(), "what is someone else's stays"
+
+
 def test_two_records_of_the_experts_of_one_place_are_ambiguous_and_named(tmp_path: Path) -> None:
-    probes = {"every": 1, "samples": 10, "task": [1, 2, 3], "step": [1, 1, 1], "accuracy": [[0.5, 0.6, 0.7]] * 3}
-    several = [toy_record("independent", reference=True, more=n, curves=probes) for n in (0, 1)]
+    several = [toy_record("independent", reference=True, more=n, curves=PROBES) for n in (0, 1)]
     store(tmp_path / "records", toy_record("naive"), *several)
     answer = call("export", "l2m", "records", "--out", "logs", cwd=tmp_path)
     assert answer.code == 0 and "2 records of it share model, trainer and seed" in answer.err

@@ -19,7 +19,8 @@ LEAD = (
 )
 SHOWN = (
     "clbench keeps the whole score matrix of a run, the row before training included, and computes every figure from "
-    "it, so any of these ids can be had of any old run: `metric(id)(record.matrix())`. A cell that was not "
+    "it, so all of these can be had of any old run: `clbench metrics RECORD` prints them, and in Python "
+    "`clbench.measured.value(metric(id), record)` is one of them. A cell that was not "
     "measured is NaN here, where some libraries put 0; with one task, differences between tasks are NaN, where "
     "some give 0."
 )
@@ -104,7 +105,7 @@ FIGURES: tuple[Figure, ...] = (
         "Continuum",
         "average_incremental_accuracy",
         "lib.continuum.average_incremental_accuracy",
-        "Averages over tasks not learned yet as well, so it is lower than "
+        "Averages over tasks not learned yet as well, so it is usually lower than "
         "`average_incremental_accuracy.icarl2017_macro`.",
     ),
     Figure(
