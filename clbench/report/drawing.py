@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from clbench.entries import Entry, Table
+from clbench.entries import Entry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195")  # Okabe-Ito, no yellow on white
+# After Okabe and Ito, moved until each has 3:1 on the light and the dark page and none meet for the colour-blind.
+PALETTE = ("#0072B2", "#B04E00", "#009E73", "#C575B1", "#B38F0D", "#2D8AE8", "#A239A4")
 MARKERS = "osD^vP*"
-INK, SOFT, GRID, REST, PAGE = "#1c2127", "#56616b", "#e4e8ec", "#a9b2ba", "#fefefe"
+INK, SOFT, GRID, REST, PAGE = "#1c2127", "#56616b", "#e4e8ec", "#8a949d", "#fefefe"
 FOLLOWING = {INK: "--ink", SOFT: "--soft", GRID: "--grid", REST: "--rest", PAGE: "--page"}  # the page's light or dark
 SETTINGS: Any = {  # for matplotlib.rcParams, whose keys are literal types
     "text.parse_math": False,  # a dollar in a label is a dollar
@@ -44,33 +46,64 @@ SETTINGS: Any = {  # for matplotlib.rcParams, whose keys are literal types
     "legend.frameon": False,
 }
 WIDTH = 5.2  # inches
-OTHERS = r"\d+ other entr(y|ies)"
+CHARACTER = 0.08  # inches that a character at a tick takes
+ROOM = 0.33  # inches beside it: tick, gaps and the axis's title
 LINE = 66  # characters that fit on a line under a figure
 Style = dict[str, Any]
 Margins = tuple[float, float, float, float]
+PLAIN: list[Style] = [
+    {"color": color, "marker": marker, "linestyle": ("-", "--")[k % 2], "mfc": color}
+    for k, (color, marker) in enumerate(zip(PALETTE, MARKERS, strict=True))
+]
+HOLLOW: list[Style] = [{"color": INK, "marker": m, "linestyle": (0, (1, 1.5)), "mfc": PAGE} for m in MARKERS]
+GREY: Style = {"color": REST, "linewidth": 0.7, "zorder": 1}
+HALO = "paint-order: stroke; stroke: var(--page); stroke-width: 2.5px"  # a path effect would make shapes of the text
 
 
-def highlighted(table: Table) -> dict[str, Style]:
-    """The entries of a scenario that stand out in its figures, by id: name, colour, marker, line; the others are grey.
+class Drawing(NamedTuple):
+    """A figure as SVG, and whether some of its entries are grey, without a name."""
+
+    svg: str
+    grey: bool
+
+
+def highlighted(entries: Sequence[Entry], known: Mapping[str, Style] = MappingProxyType({})) -> dict[str, Style]:
+    """The entries that stand out in a figure, by id: name, colour, marker, line; the others are grey.
 
     The best of each strategy, best first, as many as there are colours, the baseline ``naive`` always among them;
-    and the best of each reference, in ink and hollow. An entry keeps its look from figure to figure of a scenario.
+    and the best of each reference, in ink and hollow. One that has a ``known`` look from another figure keeps it.
     """
-    done = sorted((e for e in table.entries if e.records), key=lambda e: (-np.nan_to_num(e.estimate().mean), e.label))
+    done = sorted((e for e in entries if e.records), key=lambda e: (-np.nan_to_num(e.estimate().mean), e.label))
     plain = _chosen([entry for entry in done if not entry.reference])
     oracles = _best_of_each([entry for entry in done if entry.reference])[: len(MARKERS)]
-    found: dict[str, Style] = {}
-    for k, entry in enumerate(plain):
-        found[entry.id] = {
-            "color": PALETTE[k],
-            "marker": MARKERS[k],
-            "linestyle": ("-", "--")[k % 2],
-            "mfc": PALETTE[k],
-        }
-    for k, entry in enumerate(oracles):
-        found[entry.id] = {"color": INK, "marker": MARKERS[k], "linestyle": (0, (1, 1.5)), "mfc": PAGE}
     names = _names([*plain, *oracles])
-    return {id: look | {"label": names[id]} for id, look in found.items()}
+    looks = _looks(plain, PLAIN, known) | _looks(oracles, HOLLOW, known)
+    return {id: look | {"label": names[id]} for id, look in looks.items()}
+
+
+def _looks(entries: list[Entry], looks: Sequence[Style], known: Mapping[str, Style]) -> dict[str, Style]:
+    """A look for each entry, the known one where there is one, else the first that nobody else has."""
+    kept = {e.id: {key: known[e.id][key] for key in looks[0]} for e in entries if e.id in known}
+    free = iter([look for look in looks if look not in kept.values()])
+    return {e.id: kept.get(e.id) or next(free) for e in entries}
+
+
+def also_named(style: Mapping[str, Style], entries: Sequence[Entry]) -> dict[str, Style]:
+    """The style with a name for these entries too, in grey ink; the strategy alone where the others' names are that."""
+    new = [entry for entry in entries if entry.id not in style]
+    known = [look["label"] for look in style.values()]
+    short = [*map(_first, known), *(_first(entry.label) for entry in new)]
+    whole = any(label != _first(label) for label in known)
+    found = dict(style)
+    for k, entry in enumerate(new):
+        name = wrapped(entry.label) if whole or short.count(_first(entry.label)) > 1 else _first(entry.label)
+        found[entry.id] = {"color": SOFT, "marker": MARKERS[k % len(MARKERS)], "mfc": SOFT, "label": name}
+    return found
+
+
+def others(n: int) -> str:
+    """The legend of what is not told apart."""
+    return f"{n} other entries" if n > 1 else "1 other entry"
 
 
 def _chosen(plain: list[Entry]) -> list[Entry]:
@@ -92,12 +125,14 @@ def _strategy(entry: Entry) -> str:
 
 def _names(entries: list[Entry]) -> dict[str, str]:
     """Names for figures: the strategy alone where that tells the entries apart."""
-    short = [entry.label.partition(" · ")[0] for entry in entries]
+    short = [_first(entry.label) for entry in entries]
     unique = len(set(short)) == len(short)
-    return {e.id: wrapped(s if unique else e.label) for e, s in zip(entries, short, strict=True)}
+    return {e.id: s if unique else wrapped(e.label) for e, s in zip(entries, short, strict=True)}
 
 
-GREY: Style = {"color": REST, "linewidth": 0.7, "zorder": 1}
+def _first(label: str) -> str:
+    """The strategy of a label, which may be wrapped."""
+    return label.partition("\n")[0].partition(" · ")[0]
 
 
 @contextmanager
@@ -106,8 +141,8 @@ def drawing(
 ) -> Iterator[tuple[Figure, Axes]]:
     """A figure with room for a legend of these names under it; sizes in inches, of the axes with their labels.
 
-    It is untouched by the user's matplotlib settings and leaves none behind. Margins are fixed: a layout engine would
-    take as long as all the rest. ``margins``: left, right, top, bottom.
+    It is untouched by the user's matplotlib settings and leaves none behind. A layout engine would take as long as all
+    the rest: margins (left, right, top, bottom) are given, and ``make_room`` widens the left one.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -125,14 +160,20 @@ def drawing(
         )
 
 
+def make_room(figure: Figure, axes: Axes) -> None:
+    """Widen the left margin where the labels of the vertical axis are too long for it; limits must be final."""
+    longest = max((len(label.get_text()) for label in axes.get_yticklabels()), default=0)
+    left = (ROOM + CHARACTER * longest) / figure.get_size_inches()[0]
+    box = axes.get_position()
+    if left > box.x0:
+        axes.set_position((left, box.y0, box.x1 - left, box.height))
+
+
 def legend(figure: Figure, axes: Axes) -> None:
-    """The names under the axes, in as many columns as their length allows; those that are not told apart come last."""
+    """The names under the axes, in as many columns as their length allows."""
     handles, labels = axes.get_legend_handles_labels()
-    last = [k for k, label in enumerate(labels) if re.fullmatch(OTHERS, label)]
-    order = [k for k in range(len(labels)) if k not in last] + last
-    shown = [labels[k] for k in order]
     place: dict[str, Any] = {"loc": "lower center", "borderaxespad": 0.2, "ncols": columns(labels), "fontsize": 8}
-    figure.legend([handles[k] for k in order], shown, **place)
+    figure.legend(handles, labels, **place)
 
 
 def columns(labels: Sequence[str]) -> int:
@@ -178,6 +219,8 @@ def svg(figure: Figure, name: str, title: str, text: str) -> str:
 
 def _tidy(tag: str, used: set[str]) -> str:
     """A tag without ids that nothing refers to, to a hundredth of a point, in the reader's typeface and colours."""
+    if tag == '<g id="halo">':
+        return f'<g style="{HALO}">'
     named = re.fullmatch(r'<g id="name:(.*)">', tag, re.DOTALL)
     if named:  # an artist that was given a name: a tooltip
         return f"<g><title>{named[1]}</title>"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from clbench.entries import Table
 from clbench.overall import Overall
-from clbench.report.drawing import highlighted
-from clbench.report.over_time import AXES, over_time
+from clbench.report.drawing import Drawing, highlighted
+from clbench.report.over_time import AXES, having, over_time
 from clbench.report.standing import critical_difference, profile
 from clbench.report.trade_offs import against_cost, stability
 
 Picture = tuple[str, str]
 
-_GREY = "Named: the best entry of each strategy, up to seven; the others are grey, their names are tooltips."
+_GREY = (
+    "Named where there is room: up to seven of the best, one a strategy if there are three or more, and the best of "
+    "each reference. The others are grey; their names are tooltips."
+)
+_GREY_METHODS = "Named: the seven best by mean; the others are grey, their names are tooltips."
 OVER_TIME = {
     "accuracy": "<b>Accuracy over time.</b> After each task, the mean over the tasks seen so far. Bands: 95 % "
     "intervals of the mean over seeds, from 3 seeds on. References are dotted, without a band.",
@@ -24,29 +28,30 @@ OVER_TIME = {
 STABILITY = (
     "<b>Forgetting against plasticity.</b> Right: learns new tasks well; low: keeps them. Hollow points are references."
 )
+_FRONT = "Ringed, joined and named: no other entry is both better and {cheaper}; references (hollow) do not count."
 COST = {
-    "state_bytes": "<b>Accuracy against memory.</b> Ringed and joined: no other entry is both better and smaller.",
-    "cumulative_train_flops.nevis2022": "<b>Accuracy against compute.</b> Ringed and joined: no other entry is both "
-    "better and cheaper.",
-    "train_seconds": "<b>Accuracy against time.</b> Ringed and joined: no other entry is both better and faster. "
-    "Time depends on the machine.",
+    "state_bytes": f"<b>Accuracy against memory.</b> {_FRONT.format(cheaper='smaller')}",
+    "cumulative_train_flops.nevis2022": f"<b>Accuracy against compute.</b> {_FRONT.format(cheaper='cheaper')}",
+    "train_seconds": f"<b>Accuracy against time.</b> {_FRONT.format(cheaper='faster')} Time depends on the machine.",
 }
 
 
 def of_table(table: Table) -> list[Picture]:
     """The figures of a scenario that its records allow."""
-    style = highlighted(table)
-    more = f" {_GREY}" if any(e.records and e.id not in style for e in table.entries) else ""
-    found = [(over_time(table, style), OVER_TIME["accuracy"] + more), (stability(table, style), STABILITY + more)]
+    style = highlighted(table.entries)
     costs = {column.id: column for column in table.columns if column.id in COST}
-    found += [(against_cost(table, style, costs[id]), caption + more) for id, caption in COST.items() if id in costs]
-    found += [
-        (over_time(table, style, name), OVER_TIME[name]) for name in AXES if name in OVER_TIME and name != "accuracy"
-    ]
-    return [(svg, caption) for svg, caption in found if svg]
+    found = [(over_time(table, style), OVER_TIME["accuracy"]), (stability(table, style), STABILITY)]
+    found += [(against_cost(table, style, costs[id]), caption) for id, caption in COST.items() if id in costs]
+    for name in (name for name in AXES if name != "accuracy"):  # of the entries that have it
+        found.append((over_time(table, highlighted(having(table, name), style), name), OVER_TIME[name]))
+    return [_picture(drawn, caption, _GREY) for drawn, caption in found if drawn]
 
 
-def of_protocol(overall: Overall) -> list[tuple[str, str]]:
+def _picture(drawn: Drawing, caption: str, grey: str) -> Picture:
+    return drawn.svg, f"{caption} {grey}" if drawn.grey else caption
+
+
+def of_protocol(overall: Overall) -> list[Picture]:
     """Scenarios of one protocol together, as figures where they can say something: SVG and caption."""
     figures, name = [], "/".join((overall.protocol, overall.track, *overall.scenarios))
     if overall.ranking is not None:
@@ -61,5 +66,5 @@ def of_protocol(overall: Overall) -> list[tuple[str, str]]:
             "<b>Performance profile.</b> For each accuracy the share of runs above it, over these scenarios; "
             "only methods that were run on all of them. A curve above another everywhere is better everywhere."
         )
-        figures.append((drawn, caption))
+        figures.append(_picture(drawn, caption, _GREY_METHODS))
     return figures

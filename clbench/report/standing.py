@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.report.drawing import GREY, INK, MARKERS, PALETTE, SOFT, Style, drawing, legend, svg
-from clbench.report.over_time import others
+from clbench.report.drawing import GREY, INK, MARKERS, PALETTE, SOFT, Drawing, Style, drawing, legend, others, svg
 from clbench.statistics import Ranking, performance_profile
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def _rank_axis(axes: Axes, ends: tuple[float, float], depth: float) -> None:
     axes.set_xticks(steps[:: 1 + len(steps) // 16])
 
 
-def profile(scores: Mapping[str, NDArray[np.float64]], name: str) -> str | None:
+def profile(scores: Mapping[str, NDArray[np.float64]], name: str) -> Drawing | None:
     """For each threshold the share of runs and streams with an accuracy above it; the best by mean stand out.
 
     ``scores``: (runs, streams) by method. None with fewer than two methods.
@@ -71,18 +70,18 @@ def profile(scores: Mapping[str, NDArray[np.float64]], name: str) -> str | None:
     chosen, rest = best[: len(PALETTE)], best[len(PALETTE) :]
     labels = chosen + ([others(len(rest))] if rest else [])
     with drawing(labels) as (figure, axes):
-        for label in rest:
-            shares = 100 * performance_profile(scores[label], TAUS)
-            (line,) = axes.plot(100 * TAUS, shares, label=others(len(rest)) if label is rest[0] else None, **GREY)
-            line.set_gid(f"name:{label}")
         for k, label in enumerate(chosen):
             shares = 100 * performance_profile(scores[label], TAUS)
             look: Style = {"color": PALETTE[k], "marker": MARKERS[k], "linestyle": ("-", "--")[k % 2]}
             axes.plot(100 * TAUS, shares, label=label, markersize=4, linewidth=1.4, markevery=(2 * k, 20), **look)
+        for label in rest:
+            shares = 100 * performance_profile(scores[label], TAUS)
+            (line,) = axes.plot(100 * TAUS, shares, label=others(len(rest)) if label is rest[0] else None, **GREY)
+            line.set_gid(f"name:{label}")
         axes.axhline(50, color=SOFT, linewidth=0.6, linestyle=":")
         axes.set(xlabel="accuracy τ (%)", ylabel="runs with accuracy above τ (%)", ylim=(-1, 101))
         legend(figure, axes)
         means = "; ".join(f"{label} {100 * scores[label].mean():.1f} %" for label in best)
         n_runs, n_streams = scores[best[0]].shape
         title = f"Performance profile over {n_streams} streams and {n_runs} seeds"
-        return svg(figure, f"{name}/profile", title, f"Means: {means}.")
+        return Drawing(svg(figure, f"{name}/profile", title, f"Means: {means}."), bool(rest))

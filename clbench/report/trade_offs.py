@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clbench.columns import SORT_KEY, Column
 from clbench.entries import Entry, Table
+from clbench.metrics import metric
 from clbench.report.cells import SHOWN, number
-from clbench.report.drawing import REST, SOFT, Style, drawing, legend, svg
-from clbench.report.over_time import others
+from clbench.report.drawing import REST, SOFT, Drawing, Style, also_named, drawing, legend, make_room, others, svg
 from clbench.report.placing import place_labels
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FORGETTING = "forgetting.rwalk2018"
 PLASTICITY = "learning_accuracy.mer2019"
+SHORT, DENSE = 5, 1000  # an axis whose ends are nearer is numbered evenly, up to three decades at 1, 2 and 5
 
 
 class Point(NamedTuple):
@@ -28,20 +30,23 @@ class Point(NamedTuple):
     y: float
 
 
-def stability(table: Table, style: dict[str, Style]) -> str | None:
-    """Forgetting against plasticity; None where no entry has both."""
+def stability(table: Table, style: dict[str, Style]) -> Drawing | None:
+    """Forgetting against plasticity; None where fewer than two entries have both."""
     points = [Point(e, 100 * e.estimate(PLASTICITY).mean, 100 * e.estimate(FORGETTING).mean) for e in _done(table)]
     points = [p for p in points if not math.isnan(p.x + p.y)]
-    if not points:
+    if len(points) < 2:
         return None
     title = f"{table.scenario}: forgetting against accuracy on each task right after learning it, means over seeds"
     parts = "; ".join(f"{p.entry.label} learns {p.x:.1f} %, forgets {p.y:.1f} points" for p in points)
-    words = (f"learned: {PLASTICITY} (%)", f"forgotten: {FORGETTING} (points)")
+    words = (f"{metric(PLASTICITY).title} (%)", f"{metric(FORGETTING).title} (points)")
     return _scatter(f"{table.scenario}/stability", points, style, words, title, parts)
 
 
-def against_cost(table: Table, style: dict[str, Style], cost: Column) -> str | None:
-    """Average accuracy against a cost, with the entries that no other beats on both; None where nothing costs."""
+def against_cost(table: Table, style: dict[str, Style], cost: Column) -> Drawing | None:
+    """Average accuracy against a cost, with the entries that no other beats on both; None where nothing costs.
+
+    A reference beats nobody: it sees data that the others must not see.
+    """
     scale, unit, _ = SHOWN[cost.unit]
     points = [Point(e, scale * e.estimate(cost.id).mean, 100 * e.estimate(SORT_KEY).mean) for e in _done(table)]
     points = [p for p in points if p.x > 0 and not math.isnan(p.y)]
@@ -51,15 +56,9 @@ def against_cost(table: Table, style: dict[str, Style], cost: Column) -> str | N
     title = f"{table.scenario}: average accuracy against {cost.title}, means over seeds"
     on = ", ".join(f"{p.entry.label} ({number(p.y / 100)} %, {p.x:.3g} {unit})" for p in front)
     words = (f"{cost.title} ({unit}, logarithmic)" if unit else f"{cost.title} (logarithmic)", "average accuracy (%)")
-    return _scatter(
-        f"{table.scenario}/{cost.id}",
-        points,
-        style,
-        words,
-        title,
-        f"No other entry is better and cheaper than: {on}",
-        front,
-    )
+    text = f"References aside, no other entry is better and cheaper than: {on}"
+    named = also_named(style, [p.entry for p in front])
+    return _scatter(f"{table.scenario}/{cost.id}", points, named, words, title, text, front)
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
@@ -79,15 +78,6 @@ def _done(table: Table) -> list[Entry]:
     return [entry for entry in table.entries if entry.records]
 
 
-def _logarithmic(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
 def _scatter(
     name: str,
     points: Sequence[Point],
@@ -96,31 +86,57 @@ def _scatter(
     title: str,
     text: str,
     front: Sequence[Point] = (),
-) -> str:
-    """The chosen entries with colour and name, the others as small grey dots whose name is a tooltip."""
-    chosen = [p for p in points if p.entry.id in style]
+) -> Drawing:
+    """The chosen entries with look and name, those on the front first, the others as small grey dots."""
+    chosen = sorted((p for p in points if p.entry.id in style), key=lambda p: (p not in front, p.entry.reference))
     rest = [p for p in points if p.entry.id not in style]
     names = [style[p.entry.id]["label"] for p in chosen]
-    named = max(map(len, names), default=0) <= 24  # longer ones would lie over each other
-    labels = ([] if named else names) + ([others(len(rest))] if rest and not named else [])
+    beside = max(map(len, names), default=0) <= 24  # longer ones would lie over each other
+    labels = ([] if beside else names) + ([others(len(rest))] if rest and not beside else [])
     with drawing(labels, 3.3) as (figure, axes):
-        if front:
-            _logarithmic(axes)
-            x, y = [p.x for p in front], [p.y for p in front]
-            axes.plot(x, y, drawstyle="steps-post", color=SOFT, linewidth=1, zorder=1.5)
-            axes.plot(x, y, linestyle="none", marker="o", markersize=12, mfc="none", mec=SOFT, mew=0.9, zorder=1.6)
-        for p in rest:
-            (dot,) = axes.plot(p.x, p.y, linestyle="none", marker=".", markersize=6, color=REST, zorder=2,
-                               label=others(len(rest)) if p is rest[0] else None)  # fmt: skip
-            dot.set_gid(f"name:{p.entry.label}")
         for p in chosen:
-            own = {k: v for k, v in style[p.entry.id].items() if k != "linestyle"}
-            axes.plot(p.x, p.y, linestyle="none", markersize=7, mew=1.3, zorder=3, **own)
+            own = {key: value for key, value in style[p.entry.id].items() if key != "linestyle"}
+            _mark(axes, p, markersize=7, mew=1.3, zorder=3, **own)
+        for p in rest:
+            label = others(len(rest)) if p is rest[0] else None
+            _mark(axes, p, marker=".", markersize=6, color=REST, zorder=2, label=label)
         axes.set(xlabel=axis[0], ylabel=axis[1])
         axes.margins(0.14, 0.12)
-        if named:
-            words = [(p.x, p.y, name) for p, name in zip(chosen, names, strict=True)]
-            place_labels(axes, words, taken=[(p.x, p.y) for p in rest])
+        steps = _draw_front(axes, front) if front else []
+        make_room(figure, axes)
+        if beside:
+            words = [(p.x, p.y, label) for p, label in zip(chosen, names, strict=True)]
+            place_labels(axes, words, len(front), dots=[(p.x, p.y) for p in rest], steps=steps)
         else:
             legend(figure, axes)
-        return svg(figure, name, title, f"{text}.")
+        return Drawing(svg(figure, name, title, f"{text}."), bool(rest))
+
+
+def _mark(axes: Axes, point: Point, **look: Any) -> None:
+    """Draw a point, whose name is a tooltip."""
+    (mark,) = axes.plot(point.x, point.y, linestyle="none", **look)
+    mark.set_gid(f"name:{point.entry.label}")
+
+
+def _draw_front(axes: Axes, front: Sequence[Point]) -> list[tuple[float, float]]:
+    """Ring the front's points and join them by steps, on an axis of costs; returns the corners of the steps."""
+    _logarithmic(axes)
+    corners = [(p.x, p.y) for p in front[:1]]
+    for before, after in pairwise(front):
+        corners += [(after.x, before.y), (after.x, after.y)]
+    axes.plot(*zip(*corners, strict=True), color=SOFT, linewidth=1, zorder=1.5)
+    x, y = [p.x for p in front], [p.y for p in front]
+    axes.plot(x, y, linestyle="none", marker="o", markersize=12, mfc="none", mec=SOFT, mew=0.9, zorder=1.6)
+    return corners
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic axis of costs, numbered as densely as its span has room for."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    subs = (1.0, 2.0, 5.0) if high / low < DENSE else (1.0,)
+    axes.xaxis.set_major_locator(MaxNLocator(6) if high / low < SHORT else LogLocator(subs=subs, numticks=8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
