@@ -77,7 +77,7 @@ def percents(drawn: Sequence[float]) -> tuple[float, float]:
     """The ends of an axis of percents: around what is drawn, hardly beyond 0 and 100.
 
     >>> percents((65.0, 75.0)), percents((99.0, 100.0))
-    ((64.5, 75.5), (90.0, 101.5))
+    ((64.5, 75.5), (89.5, 100.5))
     """
     low, high = max(drawn[0], 0.0), min(drawn[1], 100.0)
     if high - low < SPAN:
