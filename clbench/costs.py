@@ -118,6 +118,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "platform": f"{sys.platform}-{platform.machine()}",
         "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # processors of one name may have others: other bits
         "accelerator": accelerator,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -25,18 +25,23 @@ def doubts(tables: Iterable[Table]) -> tuple[str, ...]:
 
     Runs on several kinds of processor; references that are ambiguous; more than chance before any training, without a
     pretrained network; another start with some seeds only; the same scores of tasks to come for methods that learned
-    different things.
+    different things; the same scores on the same stream with several seeds.
     """
     found: dict[str, list[str]] = defaultdict(list)
     for table in tables:
-        for check in (_processors, _ambiguous, _above_chance, _other_starts, _same_before_learning):
+        for check in (_processors, _ambiguous, _above_chance, _other_starts, _same_before_learning, _same_seeds):
             for text in check(table.entries):
                 found[text].append(table.scenario)
     return tuple(f"{', '.join(scenarios)}: {text}" for text, scenarios in found.items())
 
 
 def _processors(entries: Sequence[Entry]) -> Iterator[str]:
-    found = {str(r.environment.get("processor")) for e in entries for r in e.records if r.environment}
+    found = {
+        " ".join(str(r.environment[key]) for key in ("processor", "instructions") if r.environment.get(key))
+        for e in entries
+        for r in e.records
+        if r.environment
+    }
     if len(found) > 1:
         yield (
             f"runs were made on {len(found)} kinds of processor ({', '.join(sorted(found))}); "
@@ -129,6 +134,21 @@ def _same_before_learning(entries: Sequence[Entry]) -> Iterator[str]:
                 f"{', '.join(entry.label for entry in group)} score the same on each task before learning it, though "
                 "what they learned until then differs: this was not measured on their own networks"
             )
+
+
+def _same_seeds(entries: Sequence[Entry]) -> Iterator[str]:
+    """Seeds draw different streams, networks or batches; where nothing differs, they are no repetitions."""
+    for entry in entries:
+        alike: dict[str, list[int]] = defaultdict(list)
+        for record in entry.records:
+            result = record.result
+            alike[json.dumps([result["fingerprint"], result["matrices"]["accuracy"]["values"]])].append(record.seed)
+        for seeds in alike.values():
+            if len(seeds) > 1:
+                yield (
+                    f"{entry.label} has one result on one stream for {_seeds(seeds)}: nothing in it is random, or "
+                    "these are copies; its interval says nothing"
+                )
 
 
 def _before(record: Record) -> Row:

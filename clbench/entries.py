@@ -138,12 +138,14 @@ class Table:
 def track(record: Record) -> tuple[bool, str, int]:
     """What a run may be compared with: whether a reference, the backbone it stands on, and its replay budget.
 
-    In the order of a table: references last, the budget counted in samples (the field ``memory``, 0 where none).
+    In the order of a table: references last, the budget counted in samples: the field ``memory``, or what was stored
+    where that is more.
     """
     strategy = record.identity.get("strategy") or {}
     memory = strategy.get("parameters", {}).get("memory", 0) if isinstance(strategy, dict) else 0
+    stored = [counts["stored_samples"] for counts in record.result.get("counts", ())]
     backbone = record.names["model"].partition(" on ")[2] if "backbone" in record.identity else ""
-    return record.reference, backbone, memory if isinstance(memory, int) else 0
+    return record.reference, backbone, max([memory if isinstance(memory, int) else 0, *stored])
 
 
 def track_name(found: tuple[bool, str, int]) -> str:

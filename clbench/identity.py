@@ -14,6 +14,12 @@ from clbench.places import config, names
 # Fields of a card that have no effect on a result.
 PROSE = frozenset({"summary", "licence", "citation", "notes", "fingerprint", "backbone", "reported", "obtain"})
 
+PLACES = frozenset({"weights", "folder"})  # of a backbone: where its weights lie; what they are is hashed
+# The strategies of clbench that see what a continual learner must not see.
+REFERENCES = frozenset(
+    f"clbench.strategies.{name}" for name in ("cumulative.Cumulative", "independent.Independent", "joint.Joint")
+)
+
 
 def decisive(card: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a card that a result depends on."""
@@ -27,10 +33,14 @@ def shipped_card(name: str) -> dict[str, Any] | None:
 
 
 @cache
+def shipped_config(group: str, name: str) -> dict[str, Any]:
+    """A configuration that clbench ships; empty where it ships none."""
+    return config(group, name) if name in names(group) else {}
+
+
 def shipped_target(group: str, name: str) -> str | None:
     """The class, ``package.module.Class``, of a configuration that clbench ships; None where it ships none."""
-    target = config(group, name).get("_target_") if name in names(group) else None
-    return str(target) if target else None
+    return shipped_config(group, name).get("_target_")
 
 
 def stream_fingerprint(protocol: str, tasks: Iterable[str], augment: Mapping[str, Any] | None) -> str:

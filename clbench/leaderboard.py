@@ -11,11 +11,14 @@ from itertools import groupby
 from clbench.columns import Column, columns, optional
 from clbench.doubts import doubts
 from clbench.entries import Entry, Failure, Table, track, track_name
+from clbench.identity import shipped_card
 from clbench.measured import inputs
 from clbench.oracles import Oracles
 from clbench.overall import Overall, make_overall
 from clbench.record import Record
 from clbench.statistics import in_words, tie_groups
+
+LABELS = ("strategy", "model", "trainer")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def make_leaderboard(
     records: Iterable[Record], left_out: Sequence[str] = (), warnings: Sequence[str] = ()
 ) -> Leaderboard:
     """Make the leaderboard of these records, each run once; their order does not matter."""
-    ordered = sorted(records, key=lambda r: (r.names["scenario"], *_labels(r), r.entry, r.seed, r.id))
+    ordered = sorted(records, key=lambda r: (r.names["scenario"], r.entry, r.seed, r.id))
     tables = [_table(name, tuple(group)) for name, group in groupby(ordered, key=lambda r: r.names["scenario"])]
     official = tuple(t for t in tables if not t.is_variant)
     return Leaderboard(
@@ -53,22 +56,27 @@ def make_leaderboard(
     )
 
 
-def _labels(record: Record) -> tuple[str, str, str]:
-    return record.names["strategy"], record.names["model"], record.names["trainer"]
+def _names(group: Iterable[Record]) -> tuple[str, str, str]:
+    """Strategy, model and trainer of one entry's records: the shortest of each, as a default may be spelt out."""
+    strategy, model, trainer = (
+        min((r.names[kind] for r in group), key=lambda name: (len(name), name)) for kind in LABELS
+    )
+    return strategy, model, trainer
 
 
 def _table(scenario: str, records: tuple[Record, ...]) -> Table:
-    groups = [list(group) for _, group in groupby(records, key=lambda r: (_labels(r), r.entry))]
-    labels = _display_labels([group[0] for group in groups])
+    groups = sorted((list(group) for _, group in groupby(records, key=lambda r: r.entry)), key=_names)
+    labels = _display_labels(groups)
     run = [(label, g) for label, g in zip(labels, groups, strict=True) if any(r.status != "skipped" for r in g)]
     never = [(label, g) for label, g in zip(labels, groups, strict=True) if all(r.status == "skipped" for r in g)]
     expected, shown, oracles = _expected(group for _, group in run), columns(records), Oracles.among(records)
-    entries = [_entry(label, g, expected[g[0].names["model"]], shown, oracles) for label, g in run]
+    entries = [_entry(label, g, expected[_names(g)[1]], shown, oracles) for label, g in run]
     filled = [c for c in shown if not optional(c) or any(map(_whole, (e.values[c.id] for e in entries)))]
     skipped = (Failure(label, None, why) for label, group in never for why in dict.fromkeys(map(_reason, group)))
     seeds = tuple(sorted({seed for entry in entries for seed in entry.expected}))
     ranked, standing = _ranked(entries)
-    return Table(scenario, records[0].card, seeds, tuple(filled), ranked, tuple(skipped), standing)
+    card = shipped_card(scenario) or records[0].card  # what it says beside what decides is in no hash
+    return Table(scenario, card, seeds, tuple(filled), ranked, tuple(skipped), standing)
 
 
 def _whole(values: Sequence[float]) -> bool:
@@ -76,12 +84,13 @@ def _whole(values: Sequence[float]) -> bool:
     return bool(values) and not any(map(math.isnan, values))
 
 
-def _display_labels(heads: list[Record]) -> list[str]:
+def _display_labels(groups: Sequence[Sequence[Record]]) -> list[str]:
     """Strategy, with model and trainer where there are several, and the identity's hash where that is not enough."""
-    several = [len({_labels(r)[k] for r in heads}) > 1 for k in range(3)]
-    labels = [" · ".join(part for k, part in enumerate(_labels(r)) if k == 0 or several[k]) for r in heads]
+    names = [_names(group) for group in groups]
+    several = [len(set(kind)) > 1 for kind in zip(*names, strict=True)]
+    labels = [" · ".join(part for k, part in enumerate(some) if k == 0 or several[k]) for some in names]
     count = Counter(labels)
-    return [f"{a} #{r.entry[:6]}" if count[a] > 1 else a for a, r in zip(labels, heads, strict=True)]
+    return [f"{a} #{g[0].entry[:6]}" if count[a] > 1 else a for a, g in zip(labels, groups, strict=True)]
 
 
 def _expected(groups: Iterable[Sequence[Record]]) -> dict[str, set[int]]:
@@ -92,7 +101,7 @@ def _expected(groups: Iterable[Sequence[Record]]) -> dict[str, set[int]]:
     """
     runs: dict[str, list[set[int]]] = defaultdict(list)
     for group in groups:
-        runs[group[0].names["model"]].append({r.seed for r in group})
+        runs[_names(group)[1]].append({r.seed for r in group})
     return {
         model: {seed for seed in set().union(*entries) if 2 * sum(seed in own for own in entries) >= len(entries)}
         for model, entries in runs.items()
@@ -110,7 +119,7 @@ def _entry(label: str, group: list[Record], usual: set[int], shown: Iterable[Col
     head, own = group[0], {r.seed for r in group}
     return Entry(
         label=label,
-        names=head.names,
+        names=head.names | dict(zip(LABELS, _names(group), strict=True)),
         id=head.entry,
         reference=head.reference,
         records=done,

@@ -11,20 +11,20 @@ import zipfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from clbench.agreement import contradictions, shown
 from clbench.errors import BadInput, RecordError
 from clbench.identity import shipped_card
 from clbench.invariants.scores import predictions_fault
-from clbench.record import FILE, PREDICTIONS, Record, load_arrays, parse_record, place, same_result
-from clbench.store import Reading, Store, contradictions
+from clbench.record import DAMAGED, FILE, PREDICTIONS, Record, load_arrays, parse_record, place, same_result
+from clbench.store import Reading, Store
 
 LARGE = 1 << 28  # bytes of a file that is no record
-DAMAGED = (OSError, ValueError, EOFError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,14 @@ def merge(source: Path, into: Path, *, with_predictions: bool = False) -> Merged
         path, found = known.get(record.id, (None, None))
         if path and found and same_result(found, record):
             merged.there.append(path)
-            merged.passed_over[PREDICTIONS] += candidate.predictions is not None
+            if candidate.predictions is not None:
+                merged.passed_over[PREDICTIONS] += 1
         elif path:
-            merged.left_out.append(f"{candidate.name} is the run of {path}, with another result")
+            merged.left_out.append(f"{shown(candidate.name)} is the run of {path}, with another result")
         elif target.exists():
-            merged.left_out.append(f"{candidate.name} belongs to '{target}', which is taken by no readable record")
+            merged.left_out.append(
+                f"{shown(candidate.name)} belongs to '{target}', which is taken by no readable record"
+            )
         else:
             _put(candidate, target)
             merged.taken.append(target)
@@ -111,7 +114,7 @@ def _candidates(source: Path, items: list[Item], merged: Merged, with_prediction
     for item in sorted(items, key=lambda item: item.name):
         path = source / item.name
         if item.fault:
-            merged.left_out.append(f"{source}: '{item.name}' {item.fault}")
+            merged.left_out.append(f"{shown(source)}: '{shown(Path(item.name))}' {item.fault}")
         elif item.base == FILE:
             beside = kept.get(str(PurePosixPath(item.name).with_name(PREDICTIONS))) if with_predictions else None
             try:
@@ -119,9 +122,9 @@ def _candidates(source: Path, items: list[Item], merged: Merged, with_prediction
                 record = parse_record(text, shared)
                 yield Candidate(path, record, text, _checked(record, beside) if beside else None)
             except RecordError as error:
-                merged.left_out.append(f"{path} {error}")
-            except DAMAGED as error:
-                merged.left_out.append(f"{path} is truncated, or cannot be read: {error}")
+                merged.left_out.append(f"{shown(path)} {error}")
+            except (*DAMAGED, tarfile.TarError) as error:
+                merged.left_out.append(f"{shown(path)} is truncated, or cannot be read: {error}")
         elif not (with_predictions and item.base == PREDICTIONS):
             merged.passed_over[item.base] += 1
 
@@ -150,7 +153,7 @@ def _agreeing(candidates: list[Candidate], existing: Reading, merged: Merged) ->
         if candidate.name in clashes:
             merged.left_out.append(clashes[candidate.name])
         elif others:
-            merged.left_out.append(f"{candidate.name} is the run of {others[0]}, with another result")
+            merged.left_out.append(f"{shown(candidate.name)} is the run of {shown(others[0])}, with another result")
         else:
             yield candidate
 
@@ -175,14 +178,16 @@ def opened(source: Path) -> Iterator[list[Item]]:
         try:
             if source.is_dir():
                 found = [*_of_folder(source)]
+            elif source.is_file() and tarfile.is_tarfile(source):  # before zip: arrays near its end are one
+                found = [*_of_tar(stack.enter_context(tarfile.open(source)))]
             elif zipfile.is_zipfile(source):
                 found = [*_of_zip(stack.enter_context(zipfile.ZipFile(source)))]
-            elif source.is_file() and tarfile.is_tarfile(source):
-                found = [*_of_tar(stack.enter_context(tarfile.open(source)))]
             else:
-                raise BadInput(f"'{source}' is no folder, and no zip or tar archive, of records")
-        except DAMAGED as error:
+                found = None
+        except (*DAMAGED, tarfile.TarError) as error:
             raise BadInput(f"'{source}' cannot be read: {error}") from error
+        if found is None:
+            raise BadInput(f"'{source}' is no folder, and no zip or tar archive, of records")
         yield [item for item in found if item.fault or not item.is_draft]
 
 
@@ -205,11 +210,23 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[Item]:
 
 
 def _of_tar(archive: tarfile.TarFile) -> Iterator[Item]:
-    for member in archive:
-        fault = _outside(member.name, member.size, member.issym() or member.islnk())
-        if fault or not member.isdir():
-            fault = fault or (None if member.isfile() else "is no file")
-            yield Item(member.name, partial(_member, archive, member), fault)
+    whole = False
+    with suppress(tarfile.ReadError, EOFError, zlib.error):  # one that ends early; what was read of it is not lost
+        for member in archive:
+            fault = _outside(member.name, member.size, member.issym() or member.islnk())
+            if fault or not member.isdir():
+                fault = fault or (None if member.isfile() else "is no file")
+                yield Item(member.name, partial(_member, archive, member), fault)
+        whole = _ends(archive)
+    if not whole:
+        yield Item("the end", bytes, "is missing: what followed is lost")
+
+
+def _ends(archive: tarfile.TarFile) -> bool:
+    """Whether an archive whose members were read ends as one does: with a block of zeros."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    return archive.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -28,6 +28,7 @@ from clbench.matrix import ScoreMatrix
 SCHEMA = 2  # what is written; older ones are read too
 FILE = "record.json"
 PREDICTIONS = "predictions.npz"  # beside it, where they were kept
+DAMAGED = (OSError, ValueError, EOFError, RuntimeError, MemoryError, OverflowError, zlib.error, zipfile.BadZipFile)
 _ADDED: Mapping[str, Any] = {"curves": {}}  # since schema 1
 Status = Literal["ok", "failed", "skipped"]
 Names = Mapping[str, str]
@@ -263,7 +264,7 @@ def load_arrays(file: Path | io.BytesIO) -> dict[str, NDArray[Any]]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (*DAMAGED, TypeError, KeyError) as error:
         raise RecordError(f"the arrays cannot be read: {error}") from error
 
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from clbench.backbones.backbone import PLACES, Filling
+from clbench.backbones.backbone import Filling
 from clbench.compose import compose
 from clbench.costs import environment
 from clbench.errors import BadInput, ClbenchError, RecordError, UnsupportedProtocol
 from clbench.evaluate import Row
 from clbench.experiment import Experiment, experiment, make_strategy
 from clbench.features import check_read, fill, with_features
+from clbench.identity import PLACES
 from clbench.loop import Progress, RunResult, Watcher, prepare, run
 from clbench.models import Model
 from clbench.plugins import import_class

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clbench.compose import complete
+from clbench.agreement import contradictions, repetitions, shown
 from clbench.errors import RecordError
-from clbench.record import FILE, Record, digest, parse_record, read_record, read_text, same_result
+from clbench.record import FILE, Record, parse_record, read_record, read_text
 
 
 @dataclass(frozen=True)
 class Reading:
     """What a folder of records holds: the readable ones with their files, and why each other one was left out.
 
-    ``repeated``: the files of runs that are here already, in another place, and which file counts instead.
+    ``repeated``: the files of runs that are here already, in another place, and which file counts instead; as in
+    ``left_out`` by their names within the folder.
     """
 
     records: tuple[Record, ...]
@@ -73,15 +72,16 @@ class Store:
         left_out: list[str] = []
         shared: dict[bytes, Any] = {}
         for path in record_files(self.root):
+            name = path.relative_to(self.root)
             try:
-                kept.append((path, parse_record(read_text(path), shared)))
+                kept.append((name, parse_record(read_text(path), shared)))
             except RecordError as error:
-                left_out.append(f"{path} {error}")
+                left_out.append(f"{shown(name)} {error}")
         repeated, differing = repetitions(kept)
         clashes = contradictions(kept) | differing
         left_out += clashes.values()
-        kept = [(path, record) for path, record in kept if path not in clashes and path not in repeated]
-        records, paths = tuple(r for _, r in kept), tuple(path for path, _ in kept)
+        kept = [(name, record) for name, record in kept if name not in clashes and name not in repeated]
+        records, paths = tuple(r for _, r in kept), tuple(self.root / name for name, _ in kept)
         return Reading(records, tuple(left_out), paths, tuple(repeated.items()))
 
 
@@ -105,84 +105,3 @@ def safe_name(name: str) -> str:
     ('replay[memory=50,trainer.lr=0.1]', '_._up')
     """
     return re.sub(r"[^\w\-.+,=\[\]]|^\.", "_", name)[:120]
-
-
-Group = Mapping[str, list[Path]]
-
-
-def contradictions(records: Sequence[tuple[Path, Record]], trusted: Collection[Path] = ()) -> dict[Path, str]:
-    """Records that are of one scenario by their names, but not by their cards or their streams, and why.
-
-    Those that differ from the trusted ones are named; where none is trusted, from most; and all where no most are
-    alike. Streams are compared seed by seed, of finished runs.
-    """
-    cards: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    streams: dict[tuple[str, int, int], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    contents: dict[int, str] = {}  # by object, since records share their cards
-    for path, record in records:
-        scenario, card, seeds = record.names["scenario"], record.identity["scenario"], record.identity["seeds"]
-        if id(card) not in contents:
-            contents[id(card)] = digest({k: v for k, v in complete(card).items() if v is not None})
-        cards[scenario][contents[id(card)]].append(path)
-        if record.status == "ok":  # the seeds are those that the stream depends on
-            streams[scenario, seeds["order"], seeds["split"]][record.result["fingerprint"]].append(path)
-    clashes: dict[Path, str] = {}
-    for scenario, group in cards.items():
-        for path, other in _outsiders(group, trusted):
-            clashes[path] = f"{path} and {other} are both {scenario}, but their cards differ"
-    for (scenario, seed, _), group in streams.items():
-        for path, other in _outsiders(group, trusted):
-            clashes[path] = f"{path} and {other} are both {scenario} with seed {seed}, but their streams differ"
-    return clashes
-
-
-MACHINE = ("platform", "processor", "accelerator", "torch", "numpy", "threads")
-
-
-def repetitions(records: Sequence[tuple[Path, Record]]) -> tuple[dict[Path, Path], dict[Path, str]]:
-    """Records of one and the same run: those that another one stands for, and those that cannot be right, and why.
-
-    A run may lie in the folders of several studies: the record that holds most counts, a finished one before one that
-    failed. On one machine the same run gives the same bits; so of records made there with different results none
-    counts. Made on different machines they differ by rounding, and each is a result of its own right.
-    """
-    runs: dict[str, list[tuple[Path, Record]]] = defaultdict(list)
-    for path, record in records:
-        runs[record.id].append((path, record))
-    repeated: dict[Path, Path] = {}
-    named: dict[Path, str] = {}
-    for copies in runs.values():
-        done = [(p, r) for p, r in copies if r.status == "ok"] or copies
-        chosen, first = max(done, key=_content)
-        wrong = [p for p, r in done if not same_result(first, r) and _machine(first) == _machine(r)]
-        if wrong:
-            for path, _ in done:
-                other = wrong[0] if path != wrong[0] else chosen
-                named[path] = f"{path} and {other} are records of one run, but their results differ"
-        else:
-            repeated |= {path: chosen for path, _ in copies if path != chosen}
-    return repeated, named
-
-
-def _content(found: tuple[Path, Record]) -> tuple[int, int, str]:
-    """How much a record holds; of those that hold as much the last by name."""
-    path, record = found
-    return len(record.result.get("matrices", ())), len(record.curves), str(path)
-
-
-def _machine(record: Record) -> list[Any]:
-    return [record.environment.get(name) for name in MACHINE]
-
-
-def _outsiders(group: Group, trusted: Collection[Path]) -> Iterator[tuple[Path, Path]]:
-    """Each record that is not among the trusted or most frequent of a group, with one that differs from it."""
-    if len(group) == 1:
-        return
-    right = [key for key, paths in group.items() if any(path in trusted for path in paths)]
-    if not right:
-        most = max(map(len, group.values()))
-        right = [key for key, paths in group.items() if len(paths) == most]
-    for key, paths in group.items():
-        if right != [key]:
-            other = next(p for k in (*right, *group) if k != key for p in group[k])
-            yield from ((path, other) for path in paths if path not in trusted)

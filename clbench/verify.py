@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
-
+from clbench.agreement import MACHINE, TOLERANCE, matrix_difference
 from clbench.backbones import make_backbone
 from clbench.cards import Scenario
 from clbench.errors import BadInput
 from clbench.experiment import Experiment, make_strategy, parse_device
+from clbench.identity import PLACES
 from clbench.loop import Extras
 from clbench.models import Model
 from clbench.plugins import construct, import_class
@@ -25,10 +25,8 @@ from clbench.session import execute
 from clbench.store import Store
 from clbench.strategy import Trainer
 
-TOLERANCE = 0.03
-ROW = 4  # the average of one row may differ by so many times the tolerance of that of all
 PACKAGES: Final = {"strategy": "clbench.strategies.", "model": "clbench.models.", "backbone": "clbench.backbones."}
-MACHINE = ("clbench", "commit", "python", "torch", "numpy", "platform", "processor", "accelerator", "threads")
+BUILD = ("clbench", "commit", "python", *MACHINE)
 FIRM = ("steps", "samples", "stored_samples", "parameters")  # counts that no rounding changes
 ELSEWHERE = (
     "rounding alone, as another machine or build does it, can move unstable training: compare means over seeds, "
@@ -56,7 +54,7 @@ def verify(record: Record, data_dir: Path, *, tolerance: float = TOLERANCE, trus
     surroundings = [*_differences(record.identity, _plain(exp.identity()))]
     with tempfile.TemporaryDirectory(prefix="clbench-verify-") as folder:
         again = execute(exp, Store(Path(folder)), keep=False).record
-    surroundings += _differences({k: record.environment.get(k) for k in MACHINE}, again.environment)
+    surroundings += _differences({k: record.environment.get(k) for k in BUILD}, again.environment)
     return compare(record, again, surroundings, tolerance)
 
 
@@ -72,7 +70,8 @@ def rebuild(record: Record, data_dir: Path, *, trust: bool = False) -> Experimen
                 "  if you trust it, make it importable from here and add --trust-imports"
             )
     if backbone:
-        backbone |= record.environment.get("backbone", {})  # where its files lie
+        places = record.environment.get("backbone", {})
+        backbone |= {name: places[name] for name in PLACES if name in places}  # where its files lie, and nothing else
     every = record.curves.get("every")
     return Experiment(
         scenario=Scenario.from_card(record.card),
@@ -97,13 +96,8 @@ def rebuild(record: Record, data_dir: Path, *, trust: bool = False) -> Experimen
 def compare(record: Record, again: Record, surroundings: list[str], tolerance: float = TOLERANCE) -> Verdict:
     """Whether a repetition gave what a record holds: the same bits where nothing around it differs, else nearly.
 
-    Another processor, build or number of threads adds numbers in another order, and training magnifies what rounding
-    makes of that. So the average of all cells of a matrix may differ by ``tolerance`` times the width of its bounds,
-    that of a row by ``ROW`` times as much, and single cells by anything; the stream, and what is counted without
-    rounding, not at all.
-
-    Source: 100 runs of 13 strategies on four cards of small images, made on AMD EPYC and repeated on Intel Xeon: 46
-    were bit-identical; cells differed by up to .37, averages of a row by up to .098, and of all cells by up to .021.
+    Matrices may then differ as ``matrix_difference`` allows; the stream, and what is counted without rounding, not at
+    all.
     """
     told = tuple(surroundings)
     if same_result(record, again) and (record.curves, record.reference) == (again.curves, again.reference):
@@ -113,7 +107,11 @@ def compare(record: Record, again: Record, surroundings: list[str], tolerance: f
         line = f"the record is {record.status} ({_why(record)}), the repetition {again.status} ({_why(again)})"
         return Verdict("bit-identical", (), told) if same else Verdict("NOT reproduced", (line,), told)
     firm = [*_of_stream(record, again)]
-    found = [_of_matrix(name, record, again, tolerance) for name in record.result["matrices"]]
+    there = again.result["matrices"]
+    found = [
+        matrix_difference(record.matrix(name), again.matrix(name), tolerance) if name in there else (None, False)
+        for name in record.result["matrices"]
+    ]
     lines, close = [line for line, _ in found if line], not firm and all(near for _, near in found)
     lines += [*firm, *_of_counts(record, again)]
     if record.curves != again.curves:
@@ -141,28 +139,6 @@ def _of_counts(record: Record, again: Record) -> Iterator[str]:
     for k, (a, b) in enumerate(zip(record.result["counts"], again.result["counts"], strict=False), start=1):
         for name in [name for name in a if name not in FIRM and a[name] != b.get(name)]:
             yield f"task {k}: {name} {a[name]} in the record, {b.get(name)} here"
-
-
-def _of_matrix(name: str, record: Record, again: Record, tolerance: float) -> tuple[str | None, bool]:
-    """How a matrix differs, None where it does not, and whether that is within tolerance."""
-    if name not in again.result["matrices"]:
-        return None, False
-    one, other = record.matrix(name), again.matrix(name)
-    if one.values.shape != other.values.shape:
-        return f"{name} has shape {one.values.shape} in the record, {other.values.shape} here", False
-    if np.array_equal(one.values, other.values, equal_nan=True):
-        return None, True
-    if not np.array_equal(np.isnan(one.values), np.isnan(other.values)):
-        return f"{name}: other cells are missing in the record than here", False
-    signed = np.nan_to_num(one.values - other.values)
-    gaps, whole, row = np.abs(signed), float(abs(signed.mean())), float(np.abs(signed.mean(axis=1)).max())
-    width = one.bounds[1] - one.bounds[0]
-    limit = tolerance * (width if np.isfinite(width) else 1.0)
-    i, j = (int(k) for k in np.unravel_index(gaps.argmax(), gaps.shape))
-    most = f"R[{i}, {j + 1}]: {one.values[i, j]:.6g} in the record, {other.values[i, j]:.6g} here"
-    averages = f"averages by {whole:.2g} ({limit:.2g} allowed), of a row by {row:.2g} ({ROW * limit:.2g} allowed)"
-    line = f"{name}: {np.count_nonzero(gaps)} of {gaps.size} cells differ, most {most}; {averages}"
-    return line, whole <= limit and row <= ROW * limit
 
 
 def _why(record: Record) -> str:

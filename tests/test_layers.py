@@ -38,6 +38,7 @@ LAYERS = [
     ["costs", "avalanche", "probing"],
     ["loop"],
     ["record"],
+    ["agreement"],
     ["store", "oracles", "measured"],
     ["columns"],
     ["entries"],

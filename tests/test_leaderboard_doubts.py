@@ -113,3 +113,12 @@ def _of_model(records: list[Record]) -> list[Record]:
 
 def _fields(record: Record) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def test_seeds_that_are_copies_of_one_run_are_said() -> None:
+    values = runs("naive", seeds=1)[0].matrix()
+    copies = [toy_record("naive", seed, matrix=values, fingerprint="one stream") for seed in range(3)]
+    (warning,) = warnings(*copies)
+    assert warning.startswith("split_toy-v1: naive has one result on one stream for seeds 0, 1, 2: nothing in it is")
+    streams = [toy_record("naive", seed, matrix=values, fingerprint=f"stream {seed}") for seed in range(3)]
+    assert warnings(*streams) == ()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clbench.identity import shipped_card
 from clbench.leaderboard import Leaderboard, make_leaderboard
 from clbench.record import Record
 from clbench.report.latex import to_latex
@@ -60,6 +61,36 @@ def test_replay_budgets_and_pretrained_backbones_rank_in_tracks_of_their_own() -
     ]
     assert board.official[0].tracks == tuple(dict.fromkeys(track for track, _, rank in shown(board) if rank))
     assert "200 stored samples" in board.official[0].standing.lower()
+
+
+def test_what_was_stored_decides_the_track_whatever_the_field_is_called() -> None:
+    records = [*run("naive", 0.2), *run("mine", 0.9), *run("yours", 0.8, memory=60)]
+    for record in records:
+        if record.names["strategy"] in ("mine", "yours"):
+            record.result["counts"] = [count | {"stored_samples": 55} for count in record.result["counts"]]
+    assert shown(make_leaderboard(records)) == [
+        ("no stored samples", "naive", 1),
+        ("55 stored samples", "mine", 1),
+        ("60 stored samples", "yours", 1),
+    ]
+
+
+def test_one_entry_under_two_labels_is_one_row_under_the_shorter() -> None:
+    records = run("replay", 0.6, 6)
+    spelt = [
+        Record(**{**_fields(r), "names": r.names | {"strategy": "replay[memory=200]"}}) if r.seed % 2 else r
+        for r in records
+    ]
+    (entry,) = make_leaderboard(spelt).official[0].entries
+    assert (entry.label, entry.names["strategy"], entry.seeds, entry.rank) == ("replay", "replay", (*range(6),), 1)
+
+
+def test_what_a_shipped_card_says_of_itself_is_not_taken_from_a_record() -> None:
+    records = run("naive", 0.2, scenario="split_digits-v1")
+    forged = [Record(**{**_fields(r), "card": r.card | {"licence": "mine", "notes": "buy now"}}) for r in records]
+    card = make_leaderboard(forged).official[0].card
+    own = shipped_card("split_digits-v1")
+    assert own is not None and (card["licence"], card["notes"]) == (own["licence"], own["notes"])
 
 
 def test_printed_tables_say_which_track_a_rank_belongs_to() -> None:

@@ -244,6 +244,38 @@ def test_names_and_links_of_an_archive_that_lead_elsewhere_are_named_and_nothing
     assert not Path("/clbench-evil").exists()
 
 
+@pytest.mark.parametrize(("form", "whole"), [("tar", 1), ("tar", 0), ("gztar", 0)])
+def test_of_an_archive_that_ends_early_the_rest_is_taken_and_the_loss_is_said(
+    form: str, whole: int, good: Path, tmp_path: Path
+) -> None:
+    """Cut off where the second record begins, and in the middle of it."""
+    archive = Path(shutil.make_archive(str(tmp_path / "archive"), form, good))
+    if form == "tar":
+        with tarfile.open(archive) as members:
+            second = [member for member in members if member.name.endswith(FILE)][1]
+        content = archive.read_bytes()[: second.offset if whole else second.offset_data + 3000]
+    else:
+        content = archive.read_bytes()[:-2000]
+    archive.write_bytes(content)
+    answer = merge(archive, tmp_path)
+    assert answer.code == 1
+    assert "'the end' is missing: what followed is lost" in answer.err
+    if form == "tar":
+        assert "1 taken into" in answer.out
+
+
+def test_predictions_that_claim_more_than_there_is_memory_keep_their_record_out(good: Path, tmp_path: Path) -> None:
+    shutil.copytree(good, tmp_path / "theirs")
+    path = next((tmp_path / "theirs").rglob("predictions.npz"))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**13,)})
+    with zipfile.ZipFile(path, "w") as arrays:
+        arrays.writestr("predicted.npy", header.getvalue() + b"\0" * 64)
+    answer = merge("theirs", tmp_path, "--with-predictions")
+    assert answer.code == 1
+    assert "the arrays cannot be read" in answer.err and "1 taken" in answer.out
+
+
 def test_a_damaged_archive_and_what_is_none_are_refused(good: Path, tmp_path: Path) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "archive"), "zip", good))
     (tmp_path / "text").write_text("no archive")

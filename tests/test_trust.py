@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,17 @@ import pytest
 from clbench.record import FILE
 from clbench.store import Store
 from tests.command import call, quick, records
-from tests.faulty_records import CARELESS, FAULTS, another_stream, as_schema_1, copy_of, edited, lowered, set_field
+from tests.faulty_records import (
+    CARELESS,
+    FAULTS,
+    another_stream,
+    as_schema_1,
+    copy_of,
+    edited,
+    lowered,
+    perfect,
+    set_field,
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +96,13 @@ def test_a_stream_that_differs_from_the_others_of_its_seed_is_named_with_one_of_
     for threads, path in enumerate(paths, start=1):
         edited(path, set_field(threads, "identity", "execution", "threads"))
     edited(paths[2], another_stream)
+
+    def within(path: Path) -> Path:
+        return path.relative_to(tmp_path)
+
     reading = Store(tmp_path).read()
     assert reading.left_out == (
-        f"{paths[2]} and {paths[0]} are both split_digits-v1 with seed 1, but their streams differ",
+        f"{within(paths[2])} and {within(paths[0])} are both split_digits-v1 with seed 1, but their streams differ",
     )
     assert len(reading.records) == 2
 
@@ -100,7 +115,7 @@ def test_records_of_one_name_with_other_cards_contradict_each_other(good: Path, 
             names = (part,) if part == "card" else (part, "scenario")
             edited(path, set_field("natural" if seed else "seed", *names, "class_order"))
     (line,) = Store(tmp_path).read().left_out
-    assert line.startswith(str(paths[0]))
+    assert line.startswith(str(paths[0].relative_to(tmp_path)))
     assert "are both mine-v1, but their cards differ" in line
 
 
@@ -108,11 +123,12 @@ def test_a_copy_of_a_record_counts_once_and_two_results_of_one_run_not_at_all(go
     paths = [copy_of(next(good.rglob(f"seed0-*/{FILE}")), tmp_path, number) for number in range(2)]
     reading = Store(tmp_path).read()
     assert reading.left_out == ()
-    assert reading.repeated == ((paths[0], paths[1]),)
+    names = [path.relative_to(tmp_path) for path in paths]
+    assert reading.repeated == ((names[0], names[1]),)
     assert len(reading.records) == 1
     edited(paths[1], lowered)
     reading = Store(tmp_path).read()
-    assert [line.split()[0] for line in reading.left_out] == [str(path) for path in paths]
+    assert [line.split()[0] for line in reading.left_out] == [str(name) for name in names]
     assert all("are records of one run, but their results differ" in line for line in reading.left_out)
     assert not reading.records
 
@@ -122,15 +138,50 @@ def test_two_results_of_one_run_from_two_machines_are_both_right_and_one_counts(
     edited(paths[1], lowered)
     edited(paths[1], set_field("another", "environment", "processor"))
     reading = Store(tmp_path).read()
-    assert (reading.left_out, reading.repeated) == ((), ((paths[0], paths[1]),))
+    names = [path.relative_to(tmp_path) for path in paths]
+    assert (reading.left_out, reading.repeated) == ((), ((names[0], names[1]),))
     out = call("report", tmp_path, cwd=tmp_path).out
     assert out.startswith("1 record is of a run that another record holds too")
+
+
+def test_a_result_that_rounding_does_not_explain_is_not_taken_for_that_of_another_machine(
+    good: Path, tmp_path: Path
+) -> None:
+    paths = [copy_of(next(good.rglob(f"seed0-*/{FILE}")), tmp_path, number) for number in range(2)]
+    edited(paths[1], perfect)
+    edited(paths[1], set_field("another", "environment", "processor"))
+    reading = Store(tmp_path).read()
+    assert not reading.records
+    assert [line.split()[0] for line in reading.left_out] == [str(path.relative_to(tmp_path)) for path in paths]
+    assert all("are records of one run, but their results differ" in line for line in reading.left_out)
+
+
+def test_a_name_that_is_no_text_is_spelt_out_and_nothing_is_lost(good: Path, tmp_path: Path) -> None:
+    shutil.copytree(good, tmp_path / "records")
+    for name in (b"\xff", b"a\x1b[31m\nb"):
+        folder = tmp_path / "records" / os.fsdecode(name)
+        folder.mkdir()
+        (folder / FILE).write_text("{")
+    answer = call("report", "records", "--out", "out", cwd=tmp_path)
+    assert answer.code == 0 and answer.out.startswith("3 records ")
+    assert "\nleft out: \\udcff/record.json is truncated" in f"\n{answer.err}"
+    assert "left out: a\\x1b[31m\\nb/record.json is truncated" in answer.err
+    assert len(json.loads((tmp_path / "out" / "leaderboard.json").read_text())["left_out"]) == 2
+
+
+def test_the_name_of_the_folder_is_in_no_page(good: Path, tmp_path: Path) -> None:
+    for name in ("a", "another"):
+        shutil.copytree(good, tmp_path / name)
+        CARELESS["half a file"][0](next((tmp_path / name).rglob(f"seed0-*/{FILE}")))
+        assert call("report", name, "--out", f"{name}-out", cwd=tmp_path).code == 0
+    pages = [{p.name: p.read_bytes() for p in (tmp_path / f"{name}-out").iterdir()} for name in ("a", "another")]
+    assert pages[0] == pages[1]
 
 
 def test_of_two_records_of_one_run_the_one_that_holds_more_counts(good: Path, tmp_path: Path) -> None:
     paths = [copy_of(next(good.rglob(f"seed0-*/{FILE}")), tmp_path, number) for number in range(2)]
     as_schema_1(paths[1])
-    assert Store(tmp_path).read().repeated == ((paths[1], paths[0]),)
+    assert Store(tmp_path).read().repeated == (tuple(p.relative_to(tmp_path) for p in (paths[1], paths[0])),)
 
 
 def test_older_records_load_with_empty_fields_for_what_they_lack(good: Path, tmp_path: Path) -> None:

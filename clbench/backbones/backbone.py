@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from clbench.data.features import stored_features
 from clbench.data.rows import SourceRows
 from clbench.errors import BadInput
+from clbench.identity import PLACES
 from clbench.plugins import code_version, construct, import_class, import_path
 from clbench.stream import Inputs, Modality, Rows, StreamSpec
 
 BATCH = {"cpu": 32, "cuda": 256}  # samples of a frozen forward pass; on a CPU 32 are 2 to 4 times as fast as 256
-PLACES = frozenset({"weights", "folder"})  # fields that say where weights lie: what they are is hashed
 
 
 @dataclass

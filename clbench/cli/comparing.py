@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clbench.agreement import contradictions
 from clbench.comparison import Difference, Figure, compare
 from clbench.errors import BadInput, RecordError, unknown
 from clbench.record import Record
 from clbench.statistics import LEVEL, MIN_SEEDS, estimate
-from clbench.store import Store, contradictions
+from clbench.store import Store
 
 USUAL = ("average accuracy", "forgetting", "backward transfer", "learning accuracy")
 SHOWN = 5  # lines of an error

@@ -8,12 +8,13 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clbench.identity import PROSE, decisive, shipped_card, shipped_target
+from clbench.identity import PLACES, PROSE, REFERENCES, decisive, shipped_card, shipped_config, shipped_target
 
 Data = Mapping[str, Any]
 LABELS = ("scenario", "strategy", "model", "trainer")
 SEEDS = frozenset({"order", "split", "init", "shuffle", "augment", "strategy"})
 TEXT = (str, type(None))
+HUGE = 2**63
 KINDS: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
     **dict.fromkeys(("identity", "names", "card", "result", "environment", "curves"), dict),
     "costs": list,
@@ -24,8 +25,8 @@ KINDS: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
 
 
 def whole(value: Any, least: int = 0) -> bool:
-    """Whether it is a whole number, from ``least`` on."""
-    return type(value) is int and bool(value >= least)
+    """Whether it is a whole number from ``least`` on, of 64 bits."""
+    return type(value) is int and bool(least <= value < HUGE)
 
 
 def text(*values: Any) -> bool:
@@ -51,6 +52,8 @@ def outline(data: Data) -> Iterator[str]:
         plain = text(*value.values()) if isinstance(value, dict) else not isinstance(value, list)
         if not plain:  # places of files have names, all else is one value
             yield f"the {name} of its environment is {value!r:.60}"
+        if name == "backbone" and (more := sorted({*value} - PLACES)):
+            yield f"the backbone of its environment says more than where its files lie: {more}"
     command = data["command"]
     if command is not None and (command[:12] != "clbench run " or shlex.join(shlex.split(command)) != command):
         yield f"its command is more than one clbench run: {command!r:.60}"
@@ -87,6 +90,22 @@ def labels(data: Data) -> Iterator[str]:
         shipped = shipped_target(group, base.partition(" on ")[0]) if group in ("strategy", "model") else None
         if shipped and shipped != (target := data["identity"][group]["target"]):
             yield f"it is labelled {group} '{base}', which is {shipped}; but its {group} is {target}"
+    yield from _backbone(data)
+    target = data["identity"]["strategy"]["target"]
+    if target.startswith("clbench.strategies.") and data["reference"] != (target in REFERENCES):
+        yield f"it says that {target} is {'a' if data['reference'] else 'no'} reference"
+
+
+def _backbone(data: Data) -> Iterator[str]:
+    """A model is labelled ``NAME on BACKBONE`` where it stands on one, and the backbone is what the label says."""
+    own, (_, on, label) = data["identity"].get("backbone"), data["names"]["model"].partition(" on ")
+    name = label.partition("[")[0]
+    if bool(on) != (own is not None):
+        yield f"its model is labelled '{data['names']['model']}', but its identity has {'a' if own else 'no'} backbone"
+    elif own and name == label and (known := shipped_config("backbone", name)):
+        settings = own["backbone"]
+        if fields := [key for key in settings if settings[key] != known.get(key)]:
+            yield f"it is labelled backbone '{name}', which differs from the backbone of its identity in: {fields}"
 
 
 def card(data: Data) -> Iterator[str]:

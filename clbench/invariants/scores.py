@@ -45,7 +45,7 @@ def scores(data: Data) -> Iterator[str]:
     found = dict(zip(own, values, strict=True))
     yield from _gaps(found)
     yield from _shares(found, data["card"]["protocol"], tasks)
-    yield from _losses(found)
+    yield from _losses(found, _asked(data["card"]["protocol"], _classes(tasks)))
 
 
 def _shape(name: str, rows: list[list[Any]], n_tasks: int) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _shares(found: Mapping[str, Floats], protocol: str, tasks: list[Data]) -> It
     ``ACCURACY``, and equal where the candidates are the task's own classes.
     """
     sizes = tuple(task["n_test"] for task in tasks)
-    alone, *steps = _steps(protocol, tuple(tuple(task["classes"]) for task in tasks), sizes)
+    alone, *steps = _steps(protocol, _classes(tasks), sizes)
     for name, step in zip((ACCURACY, MASKED, INFERENCE), steps, strict=True):
         if name in found:
             counted = found[name] * step
@@ -110,33 +110,45 @@ def _shares(found: Mapping[str, Floats], protocol: str, tasks: list[Data]) -> It
 def _steps(protocol: str, classes: Classes, sizes: tuple[int, ...]) -> tuple[NDArray[np.bool_], Floats, Floats, Floats]:
     """Per cell (T+1, T): whether only the task's own classes are candidates, and of how many steps between 0 and 1 each
     of accuracy, that among the task's own classes, and that of inferred tasks is one (0: any number is)."""
-    n_tasks = len(classes)
-    seen = np.array([len(set().union(*classes[: k + 1])) for k in range(n_tasks)])
-    own = np.array([[len(c) for c in classes]] * (n_tasks + 1))
-    rows, columns = np.indices(own.shape)
-    asked = {"task-incremental": own, "class-incremental": seen[np.maximum(rows - 1, columns)]}
-    candidates = asked.get(protocol, np.full_like(own, seen[-1]))
+    own, asked = np.array([[len(c) for c in classes]] * (len(classes) + 1)), _asked(protocol, classes)
 
     def steps(counts: NDArray[np.int64]) -> Floats:
         ties = {int(k): math.lcm(*range(1, int(k) + 1)) if k <= MANY else math.inf for k in set(counts.flat)}
         found = np.array([[ties[int(k)] for k in row] for row in counts], dtype=np.float64) * sizes
         return np.where(found < FINE, found, 0)
 
-    return candidates == own, steps(candidates), steps(own), steps(np.ones_like(own))
+    return asked == own, steps(asked), steps(own), steps(np.ones_like(own))
 
 
-def _losses(found: Mapping[str, Floats]) -> Iterator[str]:
-    """A truth that is not the only best has a probability of at most 1/k, so an error costs ln 2, or 1/2, or more.
+@lru_cache(maxsize=1024)
+def _asked(protocol: str, classes: Classes) -> NDArray[np.int64]:
+    """Per cell (T+1, T) how many candidates a sample has."""
+    seen = np.array([len(set().union(*classes[: k + 1])) for k in range(len(classes))])
+    own = np.array([[len(c) for c in classes]] * (len(classes) + 1))
+    rows, columns = np.indices(own.shape)
+    asked = {"task-incremental": own, "class-incremental": seen[np.maximum(rows - 1, columns)]}
+    return asked.get(protocol, np.full_like(own, seen[-1]))
 
-    For a sample that scores c = 1/k the loss is at least ln k >= (1 - c) ln 2, and the Brier score, least where k
-    candidates share all probability, at least 1 - c; for one that scores 0 they are at least ln 2 and 1/2.
+
+def _classes(tasks: list[Data]) -> Classes:
+    return tuple(tuple(task["classes"]) for task in tasks)
+
+
+def _losses(found: Mapping[str, Floats], asked: NDArray[np.int64]) -> Iterator[str]:
+    """A truth that is not the only best of k has a probability of at most 1/2, one that is best of at least 1/k.
+
+    So an error costs ln 2, or a Brier score of 1/2, or more, and a tie of m, which scores 1/m, ln m and 1 - 1/m; what
+    is right costs at most ln k and 1 - 1/k, and an error at most what an impossible truth does, or 2.
     """
     accuracy = found[ACCURACY]
-    for name, least in ((LOSS, math.log(2)), (BRIER, 0.5)):
+    ends = ((LOSS, math.log(2), np.log(asked), -math.log(IMPOSSIBLE)), (BRIER, 0.5, 1 - 1 / asked, 2.0))
+    for name, least, right, most in ends:
         if name in found:
-            for i, j in _where(found[name] < least * (1 - accuracy) - 1e-9):
-                value = f"{found[name][i, j]}, too low for an accuracy of {accuracy[i, j]}"
-                yield f"matrix '{name}': R[{i}, {j + 1}] is {value}"
+            low, high = least * (1 - accuracy) - 1e-9, accuracy * right + (1 - accuracy) * most + 1e-6
+            for wrong, how in ((found[name] < low, "low"), (found[name] > high, "high")):
+                for i, j in _where(wrong):
+                    value = f"{found[name][i, j]}, too {how} for an accuracy of {accuracy[i, j]}"
+                    yield f"matrix '{name}': R[{i}, {j + 1}] is {value}"
 
 
 def _where(wrong: NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:

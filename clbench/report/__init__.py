@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +29,8 @@ def write_report(records_root: Path, out: Path, costs: bool = True) -> Reading:
     reading = Store(records_root).read()
     if not reading.records and not reading.left_out:
         raise RecordError(f"no record under '{records_root}'; make some with: clbench run scenario=...")
-    prefix = "" if records_root == Path() else f"{records_root}{os.sep}"
     records = reading.records if costs else [replace(r, costs=[], environment={}) for r in reading.records]
-    left_out = [text.replace(prefix, "") for text in reading.left_out]
-    board = make_leaderboard(records, left_out, [text] if (text := repeated(reading)) else [])
+    board = make_leaderboard(records, reading.left_out, [text] if (text := repeated(reading)) else [])
     pages = _pages(board if costs else _without_machine(board))
     try:
         out.mkdir(parents=True, exist_ok=True)

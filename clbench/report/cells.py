@@ -199,7 +199,7 @@ def environments(board: Leaderboard) -> list[tuple[str, int]]:
     for record in (r for table in board.tables for e in table.entries for r in e.records if r.environment):
         known = record.environment
         parts = [f"{key} {known[key]}" for key in ("clbench", "commit", "python", "torch", "numpy") if known.get(key)]
-        parts += [str(known[key]) for key in ("platform", "processor", "accelerator") if known.get(key)]
+        parts += [str(known[key]) for key in ("platform", "processor", "instructions", "accelerator") if known.get(key)]
         parts += [f"threads: {known['threads']}"] if known.get("threads") else []
         text = ", ".join(parts) or "not recorded"
         count[text] = count.get(text, 0) + 1
