@@ -96,7 +96,7 @@ def _other_starts(entries: Sequence[Entry]) -> Iterator[str]:
         for alike in rows.values():
             count = Counter(_row(record) for _, record in alike)
             usual, n = min(count.items(), key=lambda item: (-item[1], item[0]))
-            if n > 1:
+            if 2 * n > len(alike) > 1:
                 for entry, record in alike:
                     if not _near(_row(record), usual, record):
                         odd[entry.id].append(record.seed)

@@ -66,6 +66,15 @@ def test_another_start_with_some_seeds_only_is_said_and_with_all_of_them_it_is_a
     assert "ewc with seed 3 starts with other scores than others of its model" in warning
 
 
+def test_where_no_start_is_that_of_most_nobody_starts_otherwise() -> None:
+    """Two kinds of method of one model, as many of each, whose scores lie now above, now below the others'."""
+    kinds = [*runs("naive", seeds=5), *runs("replay", seeds=5)]
+    for strategy in ("gpm", "cuber"):
+        above, below = runs(strategy, seeds=5, first=0.05), runs(strategy, seeds=5, first=-0.05)
+        kinds += [*above[:3], below[3], above[4]]
+    assert warnings(*kinds) == ()
+
+
 def test_two_samples_that_another_processor_takes_for_another_class_are_no_other_start() -> None:
     others = [*runs("naive", seeds=5), *runs("replay", seeds=5)]
     rounded = runs("ewc", seeds=5, first=2e-6)  # of a million
