@@ -29,7 +29,7 @@ class Shown(NamedTuple):
 AXES = {
     "accuracy": Shown("accuracy over tasks so far (%)", 100.0),
     "task_inference_accuracy": Shown("task inferred, tasks so far (%)", 100.0),
-    "expected_calibration_error": Shown("calibration error, tasks so far (points)", 100.0, from_zero=True),
+    "expected_calibration_error": Shown("calibration error, tasks so far (%)", 100.0, from_zero=True),
     "negative_log_likelihood": Shown("negative log-likelihood, tasks so far (nats)", 1.0, from_zero=True),
 }
 SPAN = 10.0  # what an axis of percents spans at least, and how far beyond 0 and 100 it may reach
