@@ -32,7 +32,8 @@ def test_rebuilding_a_committed_report_changes_no_byte(folder: Path, tmp_path: P
     assert reading.left_out == ()
     assert not list((folder / "records").rglob("*.npz"))
     for name in FILES:
-        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+        same = (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+        assert same, name  # without the differences, which take minutes to work out
     study = load_study(folder.name)
     if study.comparisons:
         assert compared(study, reading.records) == (folder / "comparisons.md").read_text(encoding="utf-8")
@@ -45,7 +46,7 @@ def test_the_leaderboard_of_all_committed_records_comes_out_again_byte_for_byte(
     assert len(reading.records) + len(reading.repeated) == n_files
     for name in FILES:
         same = (tmp_path / name).read_bytes() == (ROOT / "reports" / name).read_bytes()
-        assert same, name  # megabytes, whose differences would take minutes to work out
+        assert same, name
 
 
 def test_every_strategy_that_can_answer_a_digits_card_was_run_with_ten_seeds_and_mnist5k_with_five() -> None:
@@ -55,15 +56,8 @@ def test_every_strategy_that_can_answer_a_digits_card_was_run_with_ten_seeds_and
         if scenario.endswith("digits-v1"):
             assert len({e["strategy"] for e in entries if len(e["seeds"]) == 10}) >= 21, scenario
             assert not [e["label"] for e in entries if e["failed"]]
-    for card in (
-        "split_mnist5k",
-        "labelled_mnist5k",
-        "permuted_mnist5k",
-        "labelled_permuted_mnist5k",
-        "rotated_mnist5k_20",
-    ):
-        scenario = f"{card}-v1"
-        assert len({e["strategy"] for e in tables[scenario] if len(e["seeds"]) == 5}) >= 21, scenario
+        elif "mnist5k" in scenario and "_100-" not in scenario:  # a hundred tasks are a study of their own
+            assert len({e["strategy"] for e in entries if len(e["seeds"]) >= 5}) >= 21, scenario
 
 
 def test_the_smallest_cell_of_the_main_study_comes_out_again(tmp_path: Path) -> None:
