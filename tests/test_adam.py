@@ -222,7 +222,7 @@ def test_ranpac_s_first_phase_is_adam_s_and_its_features_are_those_of_the_tuned_
     strategy = learnt(TunedRanPAC(tune="ssf", n_projections=100, **QUICK), source)
     wanted = adam.branches()["tuned"](probe(source))
     assert torch.equal(strategy.branches()["tuned"](probe(source)), wanted)
-    hidden = F.relu(wanted @ strategy.projection_).double()
+    hidden = F.relu(wanted.double() @ strategy.projection_.double())
     assert strategy.projection_.shape == (strategy.model_.n_features, 100)
     assert torch.allclose(strategy.predict(probe(source), ALL), hidden @ strategy.weights_.T)
 

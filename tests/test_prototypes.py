@@ -70,8 +70,8 @@ def test_ranpac_task_by_task_is_ridge_regression_on_everything(overrides: tuple[
     stream = built(*overrides)
     strategy = learnt(RanPAC(n_projections=300), stream)
     x, y = samples(stream, "train")
-    projection = strategy.projection_.numpy()
-    h = np.maximum(x.numpy() @ projection, 0).astype(np.float64)
+    projection = strategy.projection_.double().numpy()
+    h = np.maximum(x.double().numpy() @ projection, 0)
     penalty = strategy.ridge_ * np.eye(300)
     wanted = np.linalg.solve(h.T @ h + penalty, h.T @ np.eye(10)[y]).T
     assert np.linalg.norm(strategy.weights_.numpy() - wanted) < 1e-6 * np.linalg.norm(wanted)
