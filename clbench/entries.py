@@ -144,7 +144,10 @@ def track(record: Record) -> tuple[bool, str, int]:
     strategy = record.identity.get("strategy") or {}
     memory = strategy.get("parameters", {}).get("memory", 0) if isinstance(strategy, dict) else 0
     stored = [counts["stored_samples"] for counts in record.result.get("counts", ())]
-    backbone = record.names["model"].partition(" on ")[2] if "backbone" in record.identity else ""
+    backbone = ""
+    if "backbone" in record.identity:  # by its name, or its class where it has none
+        target = str(record.identity["backbone"].get("backbone", {}).get("_target_", "a backbone"))
+        backbone = record.names["model"].partition(" on ")[2] or target.rpartition(".")[2]
     return record.reference, backbone, max([memory if isinstance(memory, int) else 0, *stored])
 
 

@@ -97,11 +97,11 @@ def labels(data: Data) -> Iterator[str]:
 
 
 def _backbone(data: Data) -> Iterator[str]:
-    """A model is labelled ``NAME on BACKBONE`` where it stands on one, and the backbone is what the label says."""
+    """A model that is labelled ``NAME on BACKBONE`` stands on one, and on that which the label says."""
     own, (_, on, label) = data["identity"].get("backbone"), data["names"]["model"].partition(" on ")
     name = label.partition("[")[0]
-    if bool(on) != (own is not None):
-        yield f"its model is labelled '{data['names']['model']}', but its identity has {'a' if own else 'no'} backbone"
+    if on and own is None:
+        yield f"its model is labelled '{data['names']['model']}', but its identity has no backbone"
     elif own and name == label and (known := shipped_config("backbone", name)):
         settings = own["backbone"]
         if fields := [key for key in settings if settings[key] != known.get(key)]:
