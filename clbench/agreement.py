@@ -53,6 +53,7 @@ def contradictions(records: Sequence[tuple[Path, Record]], trusted: Collection[P
     return clashes
 
 
+FIRM = ("steps", "samples", "stored_samples", "parameters")  # counts that no rounding changes
 MACHINE = ("platform", "processor", "instructions", "accelerator", "torch", "numpy", "threads")
 
 
@@ -71,7 +72,7 @@ def repetitions(records: Sequence[tuple[Path, Record]]) -> tuple[dict[Path, Path
     for copies in runs.values():
         done = [(p, r) for p, r in copies if r.status == "ok"] or copies
         chosen, first = max(done, key=_content)
-        wrong = [p for p, r in done if not _agree(first, r)]
+        wrong = [p for p, r in done if not agree(first, r)]
         if wrong:
             for path, _ in done:
                 other = wrong[0] if path != wrong[0] else chosen
@@ -87,17 +88,20 @@ def _content(found: tuple[Path, Record]) -> tuple[int, int, str]:
     return len(record.result.get("matrices", ())), len(record.curves), str(path)
 
 
-def _agree(one: Record, other: Record) -> bool:
+def agree(one: Record, other: Record) -> bool:
     """Whether two records of one run are the same bit by bit or, of different machines, in accuracy within tolerance.
 
     Accuracy alone, which ranks: among the classes of a task forgotten long ago rounding may decide half of the answers.
+    What is counted without rounding is the same everywhere.
     """
     if same_result(one, other) or one.status != "ok":
         return True
     a, b = one.result, other.result
     elsewhere = any(one.environment.get(name) != other.environment.get(name) for name in MACHINE)
     same_stream = (a["fingerprint"], a["tasks"]) == (b["fingerprint"], b["tasks"])
-    return elsewhere and same_stream and matrix_difference(one.matrix(), other.matrix())[1]
+    both = zip(a["counts"], b["counts"], strict=False)
+    same_counts = all(x[name] == y[name] for x, y in both for name in FIRM if name in x and name in y)
+    return elsewhere and same_stream and same_counts and matrix_difference(one.matrix(), other.matrix())[1]
 
 
 def matrix_difference(one: ScoreMatrix, other: ScoreMatrix, tolerance: float = TOLERANCE) -> tuple[str | None, bool]:

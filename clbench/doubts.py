@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from clbench.entries import Entry, Table
+from clbench.entries import LABELS, Entry, Table
 from clbench.record import Record
 from clbench.statistics import MIN_SEEDS
 
@@ -36,12 +36,10 @@ def doubts(tables: Iterable[Table]) -> tuple[str, ...]:
 
 
 def _processors(entries: Sequence[Entry]) -> Iterator[str]:
-    found = {
-        " ".join(str(r.environment[key]) for key in ("processor", "instructions") if r.environment.get(key))
-        for e in entries
-        for r in e.records
-        if r.environment
-    }
+    made = {tuple(r.environment.get(key) for key in ("processor", "instructions")) for e in entries for r in e.records}
+    told = {processor for processor, instructions in made if instructions}
+    # Older records do not say the instructions: theirs may be any that others of the same processor have.
+    found = {" ".join(filter(None, map(str, (p, i or "")))) for p, i in made if p and (i or p not in told)}
     if len(found) > 1:
         yield (
             f"runs were made on {len(found)} kinds of processor ({', '.join(sorted(found))}); "
@@ -50,11 +48,17 @@ def _processors(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _ambiguous(entries: Sequence[Entry]) -> Iterator[str]:
-    """Of each reference there is one for a model and trainer, or it is not known which one to compare with."""
-    count = Counter(tuple(e.names[k] for k in ("strategy", "model", "trainer")) for e in entries if e.reference)
-    for names, n in sorted(count.items()):
-        if n > 1:
-            yield f"there are {n} entries of the reference {' · '.join(names)}: no figure is compared with any of them"
+    """With a seed there is one run of a reference for a model and trainer, or it is not known which one to take."""
+    runs = [(tuple(e.names[k] for k in LABELS), r.seed) for e in entries if e.reference for r in e.records]
+    several: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for (names, seed), n in sorted(Counter(runs).items()):
+        several[names] += [seed] if n > 1 else []
+    for names, seeds in several.items():
+        if seeds:
+            yield (
+                f"there are several runs of the reference {' · '.join(names)} with {_seeds(seeds)}: "
+                "no figure is compared with any of them"
+            )
 
 
 def _above_chance(entries: Sequence[Entry]) -> Iterator[str]:

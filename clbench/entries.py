@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from clbench.columns import SORT_KEY, Column
+from clbench.identity import backbone_label
 from clbench.matrix import ScoreMatrix
 from clbench.record import Record
 from clbench.statistics import MIN_SEEDS, Estimate, estimate
 
+LABELS = ("strategy", "model", "trainer")  # that are an entry's own
 INFERENCE = "task_inference_accuracy"
 
 
@@ -135,23 +137,29 @@ class Table:
         return tuple(dict.fromkeys(entry.track for entry in self.entries if entry.rank))
 
 
-def track(record: Record) -> tuple[bool, str, int]:
-    """What a run may be compared with: whether a reference, the backbone it stands on, and its replay budget.
+Track = tuple[bool, str, int]
 
-    In the order of a table: references last, the budget counted in samples: the field ``memory``, or what was stored
-    where that is more.
+
+def track(records: Sequence[Record]) -> Track:
+    """What an entry may be compared with: whether a reference, the backbone it stands on, and its replay budget.
+
+    In the order of a table: references last, and all in one. The budget is counted in samples: the field ``memory``,
+    or what was stored where that is more with any seed.
     """
-    strategy = record.identity.get("strategy") or {}
+    first = records[0]
+    if first.reference:
+        return True, "", 0
+    strategy = first.identity.get("strategy") or {}
     memory = strategy.get("parameters", {}).get("memory", 0) if isinstance(strategy, dict) else 0
-    stored = [counts["stored_samples"] for counts in record.result.get("counts", ())]
+    stored = [counts["stored_samples"] for record in records for counts in record.result.get("counts", ())]
     backbone = ""
-    if "backbone" in record.identity:  # by its name, or its class where it has none
-        target = str(record.identity["backbone"].get("backbone", {}).get("_target_", "a backbone"))
-        backbone = record.names["model"].partition(" on ")[2] or target.rpartition(".")[2]
-    return record.reference, backbone, max([memory if isinstance(memory, int) else 0, *stored])
+    if "backbone" in first.identity:  # by its name, or its class where it has none
+        target = str(first.identity["backbone"].get("backbone", {}).get("_target_", "a backbone"))
+        backbone = backbone_label(first.names["model"]) or target.rpartition(".")[2]
+    return False, backbone, max([memory if isinstance(memory, int) else 0, *stored])
 
 
-def track_name(found: tuple[bool, str, int]) -> str:
+def track_name(found: Track) -> str:
     """A track in words.
 
     >>> track_name((False, "", 0)), track_name((False, "lite0", 200))

@@ -18,6 +18,7 @@ from clbench.cards import Scenario
 from clbench.compose import GROUPS, Composed, split_override
 from clbench.errors import BadInput, ClbenchError
 from clbench.identity import decisive
+from clbench.invariants.outline import whole
 from clbench.loop import Extras
 from clbench.models import Model
 from clbench.places import config as configuration
@@ -169,9 +170,9 @@ def _choose(composed: Composed, given: Strategy | type[Strategy] | None, names: 
 
 
 def _whole(name: str, value: Any, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise BadInput(f"{name} must be a whole number from {least} on; got {value!r}")
-    return value
+    if not whole(value, least):
+        raise BadInput(f"{name} must be a whole number from {least} on, below 2**63; got {value!r}")
+    return int(value)
 
 
 def _extras(config: Mapping[str, Any], strategy: Strategy) -> Extras:

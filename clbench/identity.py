@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -41,6 +42,16 @@ def shipped_config(group: str, name: str) -> dict[str, Any]:
 def shipped_target(group: str, name: str) -> str | None:
     """The class, ``package.module.Class``, of a configuration that clbench ships; None where it ships none."""
     return shipped_config(group, name).get("_target_")
+
+
+def backbone_label(model: str) -> str:
+    """The backbone that the label of a model names, ``MODEL on BACKBONE``; empty where it names none.
+
+    >>> backbone_label("features on lite0[weights=b]"), backbone_label("mlp[targets.template=a digit on {}]")
+    ('lite0[weights=b]', '')
+    """
+    parts = re.fullmatch(r"(?:[^\[]*?|[^\[]*\[.*\]) on ([^\[\] ]+(?:\[.*\])?)", model)
+    return parts[1] if parts else ""
 
 
 def stream_fingerprint(protocol: str, tasks: Iterable[str], augment: Mapping[str, Any] | None) -> str:

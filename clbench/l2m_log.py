@@ -150,8 +150,8 @@ def _empty(place: Path) -> None:
     """Remove what was written in a place before, and what l2metrics stored there of its experts."""
     try:
         for kind in ("logs", "experts"):
-            for info in place.glob(f"{kind}/*/logger_info.json"):
-                shutil.rmtree(info.parent)
+            for log in place.glob(f"{kind}/*/"):
+                shutil.rmtree(log)
         for stored in place.glob("taskinfo/*.pickle"):
             stored.unlink()
     except OSError as error:
@@ -164,8 +164,6 @@ def _write(place: Path, record: Record, kind: str, content: Iterable[Block], tas
     name = safe_name(f"{record.names['strategy']}_seed{record.seed}_{record.id}{trained}").replace(".", "_")
     folder = place / ("experts" if task else "logs") / f"{name}-0-0"
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
         folder.mkdir(parents=True)
         _write_json(folder / "logger_info.json", {"metrics_columns": [COLUMN], "log_format_version": "1.1"})
         _write_json(folder / "scenario_info.json", _info(record, kind))

@@ -10,15 +10,13 @@ from itertools import groupby
 
 from clbench.columns import Column, columns, optional
 from clbench.doubts import doubts
-from clbench.entries import Entry, Failure, Table, track, track_name
+from clbench.entries import LABELS, Entry, Failure, Table, Track, track, track_name
 from clbench.identity import shipped_card
 from clbench.measured import inputs
 from clbench.oracles import Oracles
 from clbench.overall import Overall, make_overall
 from clbench.record import Record
 from clbench.statistics import in_words, tie_groups
-
-LABELS = ("strategy", "model", "trainer")
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,6 @@ def _entry(label: str, group: list[Record], usual: set[int], shown: Iterable[Col
         failures=tuple(Failure(label, r.seed, f"{r.status}: {_reason(r)}") for r in failed),
         expected=tuple(sorted(usual | own)),
         missing=tuple(sorted(usual - own)),
-        track=track_name(track(head)),
         failed=failed,
     )
 
@@ -139,9 +136,9 @@ def _ranked(entries: list[Entry]) -> tuple[tuple[Entry, ...], str]:
         mean = round(entry.mean(), 12)  # equal but for rounding is a tie
         return (math.isnan(mean), 0.0 if math.isnan(mean) else -mean, entry.label)
 
-    by: dict[tuple[bool, str, int], list[Entry]] = defaultdict(list)
+    by: dict[Track, list[Entry]] = defaultdict(list)
     for entry in entries:
-        by[track((*entry.records, *entry.failed)[0])].append(entry)
+        by[track((*entry.records, *entry.failed))].append(entry)
     found: list[Entry] = []
     words: list[tuple[str, str]] = []
     for place in sorted(by):
@@ -150,8 +147,9 @@ def _ranked(entries: list[Entry]) -> tuple[tuple[Entry, ...], str]:
         ties = tie_groups([entry.by_seed() for entry in ranked])
         ranks = dict(zip((entry.id for entry in ranked), ties.ranks, strict=True))
         best = {entry.id for entry, level in zip(ranked, ties.best, strict=True) if level}
-        found += [replace(entry, rank=ranks.get(entry.id), best=entry.id in best) for entry in ordered]
+        name = track_name(place)
+        found += [replace(e, rank=ranks.get(e.id), best=e.id in best, track=name) for e in ordered]
         if ranked:
-            words.append((track_name(place), in_words([entry.label for entry in ranked], ties)))
+            words.append((name, in_words([entry.label for entry in ranked], ties)))
     tell = [f"{name[0].upper()}{name[1:]}: {text}" if len(words) > 1 else text for name, text in words]
     return tuple(found), " ".join(tell) or in_words([], tie_groups([]))

@@ -8,8 +8,7 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,11 +16,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clbench.agreement import contradictions, shown
+from clbench.agreement import agree, contradictions, repetitions, shown
 from clbench.errors import BadInput, RecordError
 from clbench.identity import shipped_card
 from clbench.invariants.scores import predictions_fault
-from clbench.record import DAMAGED, FILE, PREDICTIONS, Record, load_arrays, parse_record, place, same_result
+from clbench.record import DAMAGED, FILE, PACKED, PREDICTIONS, Record, load_arrays, parse_record, place
 from clbench.store import Reading, Store
 
 LARGE = 1 << 28  # bytes of a file that is no record
@@ -86,7 +85,7 @@ def merge(source: Path, into: Path, *, with_predictions: bool = False) -> Merged
     for candidate in _agreeing(candidates, existing, merged):
         record, target = candidate.record, store.folder(candidate.record)
         path, found = known.get(record.id, (None, None))
-        if path and found and same_result(found, record):
+        if path and found and agree(found, record):
             merged.there.append(path)
             if candidate.predictions is not None:
                 merged.passed_over[PREDICTIONS] += 1
@@ -145,15 +144,11 @@ def _agreeing(candidates: list[Candidate], existing: Reading, merged: Merged) ->
     """Candidates that contradict neither the records that are there, nor each other; the others are named."""
     beside = zip(existing.paths, existing.records, strict=True)
     clashes = contradictions([*beside, *((c.name, c.record) for c in candidates)], set(existing.paths))
-    runs: dict[str, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        runs[candidate.record.id].append(candidate)
-    for candidate in candidates:
-        others = [c.name for c in runs[candidate.record.id] if not same_result(c.record, candidate.record)]
+    repeated, differing = repetitions([(c.name, c.record) for c in candidates])
+    clashes |= differing
+    for candidate in sorted(candidates, key=lambda c: c.name in repeated):  # that which stands for others before them
         if candidate.name in clashes:
             merged.left_out.append(clashes[candidate.name])
-        elif others:
-            merged.left_out.append(f"{shown(candidate.name)} is the run of {shown(others[0])}, with another result")
         else:
             yield candidate
 
@@ -211,7 +206,7 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[Item]:
 
 def _of_tar(archive: tarfile.TarFile) -> Iterator[Item]:
     whole = False
-    with suppress(tarfile.ReadError, EOFError, zlib.error):  # one that ends early; what was read of it is not lost
+    with suppress(tarfile.ReadError, EOFError, *PACKED):  # one that ends early; what was read of it is not lost
         for member in archive:
             fault = _outside(member.name, member.size, member.issym() or member.islnk())
             if fault or not member.isdir():

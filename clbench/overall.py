@@ -72,7 +72,7 @@ def make_overall(tables: Iterable[Table]) -> tuple[Overall, ...]:
     found: list[Overall] = []
     for _, group in groupby(ordered, lambda t: str(t.card.get("protocol"))):
         known = {table.scenario: table for table in group}
-        order = {e.track: track(e.records[0]) for table in known.values() for e in table.entries if e.rank}
+        order = {e.track: track((*e.records, *e.failed)) for table in known.values() for e in table.entries if e.rank}
         for place in sorted(order, key=lambda name: order[name]):
             entries = {name: _methods(table, place) for name, table in known.items()}
             found += [_overall(place, [known[name] for name in pool], entries) for pool in _pools(entries)]

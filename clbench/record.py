@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import marshal
 import math
 import os
@@ -28,7 +29,8 @@ from clbench.matrix import ScoreMatrix
 SCHEMA = 2  # what is written; older ones are read too
 FILE = "record.json"
 PREDICTIONS = "predictions.npz"  # beside it, where they were kept
-DAMAGED = (OSError, ValueError, EOFError, RuntimeError, MemoryError, OverflowError, zlib.error, zipfile.BadZipFile)
+PACKED = (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+DAMAGED = (OSError, ValueError, EOFError, RuntimeError, MemoryError, OverflowError, *PACKED)
 _ADDED: Mapping[str, Any] = {"curves": {}}  # since schema 1
 Status = Literal["ok", "failed", "skipped"]
 Names = Mapping[str, str]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,17 @@ import numpy as np
 import torch
 
 from clbench.backbones.backbone import Filling
+from clbench.checkpoint import Checkpoint
 from clbench.compose import compose
 from clbench.costs import environment
 from clbench.errors import BadInput, ClbenchError, RecordError, UnsupportedProtocol
-from clbench.evaluate import Row
 from clbench.experiment import Experiment, experiment, make_strategy
 from clbench.features import check_read, fill, with_features
 from clbench.identity import PLACES
-from clbench.loop import Progress, RunResult, Watcher, prepare, run
+from clbench.loop import RunResult, Watcher, prepare, run
 from clbench.models import Model
 from clbench.plugins import import_class
-from clbench.probing import Curves
-from clbench.record import Record, read_record, save_predictions, write_record
+from clbench.record import PREDICTIONS, Record, read_record, save_predictions, write_record
 from clbench.seeds import Seeds
 from clbench.state import State, load_state, save_state
 from clbench.store import Store
@@ -56,8 +55,8 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     store.check_writable()
     blank = exp.record(status="ok")
     stream = _build(exp)
-    if done := _done_already(exp, blank, stream, store, keep):
-        return done
+    if outcome := _done_already(exp, blank, stream, store, keep):
+        return outcome
     strategy = dataclasses.replace(exp.strategy)
     surroundings = _surroundings(exp)
     filling = Filling(exp.device, getattr(watcher, "filled", None))
@@ -75,23 +74,37 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
             raise
         except Exception as error:
             return _failure(exp, store, error, surroundings)
-        checkpoint = store.root / ".checkpoints" / f"{blank.id}.safetensors"
+        checkpoint = Checkpoint(store.root / ".checkpoints", blank.id, stream.fingerprint)
         try:
-            result = _run(exp, strategy, stream, checkpoint, watcher)
+            done = checkpoint.load(strategy, exp.device)
+            saving = partial(run, watcher=watcher, progress=done, checkpoint=checkpoint.save, extras=exp.extras)
+            result = saving(strategy, stream, exp.seeds, exp.device)
         except Exception as error:  # the strategy's own failure is a result, not ours to hide
             return _failure(exp, store, error, surroundings)
     surroundings["frozen_forwards"] = filling.forwarded
+    outcome = _finished(exp, store, result, stream, surroundings, strategy.state_dict() if keep else None)
+    checkpoint.remove()
+    return outcome
+
+
+def _finished(
+    exp: Experiment,
+    store: Store,
+    result: RunResult,
+    stream: TaskStream,
+    surroundings: dict[str, Any],
+    state: State | None,
+) -> Outcome:
+    """Write the record of a run that ended and, with the state to keep, its predictions."""
     parts = {"result": _content(result, stream), "costs": result.costs, "curves": result.curves}
     record = exp.record(status="ok", environment=surroundings, **parts)
     with tempfile.TemporaryDirectory(dir=store.root, prefix=".files-") as folder:
         files = {}
-        if keep:
-            files = {name: Path(folder) / name for name in ("predictions.npz", STATE)}
-            save_predictions(files["predictions.npz"], result.kept)
-            save_state(files[STATE], strategy.state_dict())
-        written = write_record(store.folder(record), record, files)
-    checkpoint.unlink(missing_ok=True)
-    return Outcome(record, written)
+        if state is not None:
+            files = {name: Path(folder) / name for name in (PREDICTIONS, STATE)}
+            save_predictions(files[PREDICTIONS], result.kept)
+            save_state(files[STATE], state)
+        return Outcome(record, write_record(store.folder(record), record, files))
 
 
 def _surroundings(exp: Experiment) -> dict[str, Any]:
@@ -133,55 +146,6 @@ def _build(exp: Experiment) -> TaskStream:
             f"{expected}\n  the data are not those of the card: check {exp.data_dir}"
         )
     return stream
-
-
-def _run(
-    exp: Experiment, strategy: Strategy, stream: TaskStream, checkpoint: Path, watcher: Watcher | None
-) -> RunResult:
-    progress = _resume(checkpoint, strategy, stream.fingerprint, exp.device)
-
-    def save(progress: Progress, state: State) -> None:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        draft = checkpoint.with_suffix(f".{os.getpid()}.draft")
-        rows = [None if r is None else _row_state(r) for r in progress.rows]
-        curves = dataclasses.asdict(progress.curves)
-        saved = {"rows": rows, "counts": progress.counts, "costs": progress.costs, "curves": curves, "strategy": state}
-        save_state(draft, saved | {"fingerprint": stream.fingerprint})
-        os.replace(draft, checkpoint)  # noqa: PTH105 (atomic, and says so)
-
-    return run(
-        strategy,
-        stream,
-        exp.seeds,
-        exp.device,
-        watcher=watcher,
-        progress=progress,
-        checkpoint=save,
-        extras=exp.extras,
-    )
-
-
-def _row_state(row: Row) -> dict[str, torch.Tensor]:
-    return {f.name: torch.from_numpy(getattr(row, f.name)) for f in dataclasses.fields(row)}
-
-
-def _resume(checkpoint: Path, strategy: Strategy, fingerprint: str, device: torch.device) -> Progress | None:
-    """Load an interrupted run's state; one that is damaged, of other data or another version is thrown away."""
-    if not checkpoint.exists():
-        return None
-    try:
-        saved = load_state(checkpoint, None if device.type == "cpu" else device)
-        if (
-            not {"rows", "counts", "costs", "curves", "strategy"} <= set(saved)
-            or saved.get("fingerprint") != fingerprint
-        ):
-            raise RecordError(f"{checkpoint} is not a checkpoint of this stream")
-        rows = [None if r is None else Row(**{k: np.asarray(v) for k, v in r.items()}) for r in saved["rows"]]
-    except (RecordError, TypeError):  # TypeError: rows with other fields, of another version
-        checkpoint.unlink()
-        return None
-    strategy.load_state_dict(saved["strategy"])
-    return Progress(rows, saved["counts"], saved["costs"], Curves(**saved["curves"]))
 
 
 def _content(result: RunResult, stream: TaskStream) -> dict[str, Any]:

@@ -78,9 +78,10 @@ class Store:
             except RecordError as error:
                 left_out.append(f"{shown(name)} {error}")
         repeated, differing = repetitions(kept)
-        clashes = contradictions(kept) | differing
+        once = [(name, record) for name, record in kept if name not in repeated]  # a copy is no second witness
+        clashes = contradictions(once) | differing
         left_out += clashes.values()
-        kept = [(name, record) for name, record in kept if name not in clashes and name not in repeated]
+        kept = [(name, record) for name, record in once if name not in clashes]
         records, paths = tuple(r for _, r in kept), tuple(self.root / name for name, _ in kept)
         return Reading(records, tuple(left_out), paths, tuple(repeated.items()))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from clbench.agreement import MACHINE, TOLERANCE, matrix_difference
+from clbench.agreement import FIRM, MACHINE, TOLERANCE, matrix_difference
 from clbench.backbones import make_backbone
 from clbench.cards import Scenario
 from clbench.errors import BadInput
@@ -27,7 +27,6 @@ from clbench.strategy import Trainer
 
 PACKAGES: Final = {"strategy": "clbench.strategies.", "model": "clbench.models.", "backbone": "clbench.backbones."}
 BUILD = ("clbench", "commit", "python", *MACHINE)
-FIRM = ("steps", "samples", "stored_samples", "parameters")  # counts that no rounding changes
 ELSEWHERE = (
     "rounding alone, as another machine or build does it, can move unstable training: compare means over seeds, "
     "or allow more with --tolerance"

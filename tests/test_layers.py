@@ -44,6 +44,7 @@ LAYERS = [
     ["entries"],
     ["overall", "doubts"],
     ["experiment"],
+    ["checkpoint"],
     ["session"],
     ["verify", "merge"],
     ["leaderboard", "comparison", "l2m_log", "trackers", "trackers.*"],

@@ -98,7 +98,9 @@ def _place(path: Path) -> Path:
 def _beside(record: Record, references: Path) -> Beside:
     if references.is_file():
         raise BadInput(f"expected a folder of records after --references; got the file '{references}'")
-    runs = runs_beside(record, Store(references).read().records)
+    reading = Store(references).read()
+    sys.stderr.writelines(f"left out: {line}\n" for line in reading.left_out)
+    runs = runs_beside(record, reading.records)
     why_not = {s: f"{len(r)} runs of '{s}' here, one is needed" for s, r in runs.items() if len(r) > 1}
     oracles = {s: r[0].matrix() for s, r in runs.items() if len(r) == 1}
     reasons = [other_probes(record, run) for run in runs.get(EXPERT, [])]

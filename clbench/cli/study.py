@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context, parent_process
@@ -21,6 +23,8 @@ from clbench.errors import BadInput, ClbenchError
 from clbench.places import config, read_yaml
 from clbench.record import FILE, Record, read_record, same_result
 from clbench.store import Store
+
+Ended = tuple[Path | None, str, str, float]  # folder of the record, status, a line for a person, CPU seconds
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Study:
 def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, fresh: bool, dry: bool) -> int:
     """Run what is missing of a study, then write its report. Exit code 1 when a run failed."""
     study = load_study(name)
+    if jobs is not None and jobs < 1:
+        raise BadInput(f"--jobs must be a whole number from 1 on; got {jobs}")
     out = out or Path("reports") / study.name
     store = Store(records / study.name)
     store.check_writable()
@@ -96,6 +102,8 @@ def load_study(name: str) -> Study:
         missing = [key for key in ("purpose", "cpu_minutes", "jobs", "sweeps") if key not in data]
         what = f"lacks: {', '.join(missing)}" if missing else str(error)
         raise BadInput(f"study '{name}' {what}\n  it needs purpose, cpu_minutes, jobs and sweeps") from error
+    if study.jobs < 1 or not 0 <= study.cpu_minutes < math.inf:
+        raise BadInput(f"study '{name}' needs jobs >= 1 and finite cpu_minutes; got {study.jobs}, {study.cpu_minutes}")
     if asked:  # hours before they are made
         from clbench.comparison import Comparison
 
@@ -122,20 +130,36 @@ def _work(todo: list[list[str]], root: Path, jobs: int, folders: list[Path]) -> 
     """Do the runs in ``jobs`` processes and add their records' folders; returns the failures and the CPU seconds."""
     failed, seconds, begin = 0, 0.0, time.monotonic()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they start
-    with ProcessPoolExecutor(max(1, jobs), mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        futures = {pool.submit(work, run, str(root)): run for run in todo}
-        for n, future in enumerate(as_completed(futures), start=1):
-            try:
-                folder, status, line, took = future.result()
-            except Exception as error:  # a worker was killed, or a fault of ours: the other runs go on
-                line = f"{' '.join(futures[future])}: {type(error).__name__}: {error}"
-                folder, status, took = None, "failed", 0.0
-            failed += status == "failed"
-            seconds += took
-            folders += [folder] if folder else []
-            left = (time.monotonic() - begin) / n * (len(todo) - n) / 60
-            _say(f"[{n}/{len(todo)}, {left:.0f} min left] {line}, {took:.1f} CPU s")
+    for n, (folder, status, line, took) in enumerate(_each(todo, root, jobs), start=1):
+        failed += status == "failed"
+        seconds += took
+        folders += [folder] if folder else []
+        left = (time.monotonic() - begin) / n * (len(todo) - n) / 60
+        _say(f"[{n}/{len(todo)}, {left:.0f} min left] {line}, {took:.1f} CPU s")
     return failed, seconds
+
+
+def _each(todo: list[list[str]], root: Path, jobs: int) -> Iterator[Ended]:
+    """The runs as they end. One whose process was killed takes those beside it along: they begin again, one by one."""
+    broken: list[list[str]] = []
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+        futures = {pool.submit(work, run, str(root)): run for run in todo}
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                broken.append(futures[future])
+            except Exception as error:  # a fault of ours: the other runs go on
+                yield None, "failed", f"{' '.join(futures[future])}: {type(error).__name__}: {error}", 0.0
+    broken.sort(key=todo.index)
+    if len(todo) == len(broken) == 1:
+        yield None, "failed", f"{' '.join(broken[0])}: its process was killed; was there memory enough?", 0.0
+        return
+    suspects = jobs + 1  # one more is handed to the pool before it is begun
+    for run in broken[:suspects]:
+        yield from _each([run], root, 1)
+    if len(broken) > suspects:
+        yield from _each(broken[suspects:], root, jobs)
 
 
 def _end_with_parent() -> None:
@@ -150,7 +174,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def work(overrides: Sequence[str], root: str) -> tuple[Path | None, str, str, float]:
+def work(overrides: Sequence[str], root: str) -> Ended:
     """One run in a worker process; returns its record's folder, its status, a line for a person, and CPU seconds."""
     from clbench.metrics import metric
     from clbench.session import execute
@@ -172,7 +196,8 @@ def _experiment(overrides: Sequence[str]) -> Any:
     """A run ready to be executed; those that differ by ``seed`` are composed once, which takes Hydra half a second."""
     from clbench.experiment import experiment
 
-    seeds = [override for override in overrides if re.fullmatch(r"seed=\d+", override)]
+    own = any("${" in override for override in overrides)  # may read the seed
+    seeds = [] if own else [override for override in overrides if re.fullmatch(r"seed=\d+", override)]
     shared = _composed(tuple(override for override in overrides if override not in seeds))
     seed = int(seeds[-1].partition("=")[2]) if seeds else shared.config["seed"]
     return experiment(replace(shared, config=shared.config | {"seed": seed}, overrides=tuple(overrides)))

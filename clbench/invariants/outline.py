@@ -8,7 +8,16 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clbench.identity import PLACES, PROSE, REFERENCES, decisive, shipped_card, shipped_config, shipped_target
+from clbench.identity import (
+    PLACES,
+    PROSE,
+    REFERENCES,
+    backbone_label,
+    decisive,
+    shipped_card,
+    shipped_config,
+    shipped_target,
+)
 
 Data = Mapping[str, Any]
 LABELS = ("scenario", "strategy", "model", "trainer")
@@ -45,7 +54,7 @@ def outline(data: Data) -> Iterator[str]:
         if not isinstance(data[name], kind):
             yield f"its {name} is no {'text' if isinstance(kind, tuple) else kind.__name__}; got {data[name]!r:.60}"
     if not whole(data["seed"]):
-        yield f"its seed must be a whole number from 0 on; got {data['seed']!r:.60}"
+        yield f"its seed must be a whole number from 0 on, below 2**63; got {data['seed']!r:.60}"
     if data["status"] not in ("ok", "failed", "skipped"):
         yield f"unknown status {data['status']!r:.60}"
     for name, value in data["environment"].items():
@@ -98,9 +107,9 @@ def labels(data: Data) -> Iterator[str]:
 
 def _backbone(data: Data) -> Iterator[str]:
     """A model that is labelled ``NAME on BACKBONE`` stands on one, and on that which the label says."""
-    own, (_, on, label) = data["identity"].get("backbone"), data["names"]["model"].partition(" on ")
+    own, label = data["identity"].get("backbone"), backbone_label(data["names"]["model"])
     name = label.partition("[")[0]
-    if on and own is None:
+    if label and own is None:
         yield f"its model is labelled '{data['names']['model']}', but its identity has no backbone"
     elif own and name == label and (known := shipped_config("backbone", name)):
         settings = own["backbone"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from clbench.identity import shipped_card, stream_fingerprint
-from clbench.invariants.outline import HUGE, Data, number, text, whole
+from clbench.invariants.outline import Data, number, text, whole
 
 FEW = 2.001
 YEARS = 1e10  # seconds, three hundred years: more is no measurement
+MUCH = 1e30  # operations, joules or bytes
 
 
 def tasks(data: Data) -> Iterator[str]:
@@ -64,18 +64,16 @@ def counts(data: Data) -> Iterator[str]:
     for name, entries in (("counts", data["result"]["counts"]), ("costs", data["costs"])):
         if len(entries) != n_tasks:
             yield f"its {name} are of {len(entries)} tasks; it has {n_tasks}"
-        kind = "whole number of 64 bits" if name == "counts" else "number or null"
         needed = ("state_bytes", "stored_samples") if name == "counts" else ("train_seconds",)
         for k, entry in enumerate(entries, start=1):
             if missing := [key for key in needed if key not in entry]:
                 yield f"task {k}: its {name} lack {missing[0]}"
             for key, value in entry.items():
-                if not (whole(value) if name == "counts" else _cost(key, value)):
-                    yield f"task {k}: {key} must be a {kind}, not below 0; got {value!r:.40}"
-
-
-def _cost(name: str, value: Any) -> bool:
-    return value is None or (number(value) and 0 <= value <= (YEARS if name.endswith("seconds") else HUGE))
+                most = YEARS if key.endswith("seconds") else MUCH
+                if name == "counts" and not whole(value):
+                    yield f"task {k}: {key} must be a whole number from 0 on, below 2**63; got {value!r:.40}"
+                elif name == "costs" and not (value is None or (number(value) and 0 <= value <= most)):
+                    yield f"task {k}: {key} must be null or a number from 0 to {most:g}; got {value!r:.40}"
 
 
 def curves(data: Data) -> Iterator[str]:

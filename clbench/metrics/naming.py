@@ -74,6 +74,8 @@ def _with_parameters(id: str, stem: str, options: list[str], known: Mapping[str,
     if exact in known:
         return known[exact]
     words = dict(_parameter(word, id) for word in options)
+    if len(words) < len(options):
+        raise BadInput(f"expected each parameter once in the id of a metric; got '{id}'")
     for metric in known.values():
         if metric.id.partition("[")[0] == stem and metric.parameters and set(words) == set(metric.parameters):
             return _retold(metric, {name: _whole(name, word, metric, id) for name, word in words.items()})
