@@ -32,9 +32,9 @@ class Entry:
     """A strategy with its parameters, model and trainer on one scenario, over seeds.
 
     ``records``: the finished runs by seed; ``values``: per column id one number for each of them; ``expected``: its
-    seeds and those that at least half of the entries with the same model were run with; ``missing``: those without any
-    record. ``track``: what it competes in (see :func:`track`); ``rank``: its tie group there, None where not ranked;
-    ``best``: whether it is the first there, or not separated from it.
+    seeds and those that at least half of the entries with its model and trainer were run with; ``missing``: those
+    without any record. ``track``: what it competes in (see :func:`track`); ``rank``: its tie group there, None where
+    not ranked; ``best``: whether it is the first there, or not separated from it.
     """
 
     label: str

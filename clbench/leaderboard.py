@@ -68,7 +68,7 @@ def _table(scenario: str, records: tuple[Record, ...]) -> Table:
     run = [(label, g) for label, g in zip(labels, groups, strict=True) if any(r.status != "skipped" for r in g)]
     never = [(label, g) for label, g in zip(labels, groups, strict=True) if all(r.status == "skipped" for r in g)]
     expected, shown, oracles = _expected(group for _, group in run), columns(records), Oracles.among(records)
-    entries = [_entry(label, g, expected[_names(g)[1]], shown, oracles) for label, g in run]
+    entries = [_entry(label, g, expected[_names(g)[1:]], shown, oracles) for label, g in run]
     filled = [c for c in shown if not optional(c) or any(map(_whole, (e.values[c.id] for e in entries)))]
     skipped = (Failure(label, None, why) for label, group in never for why in dict.fromkeys(map(_reason, group)))
     seeds = tuple(sorted({seed for entry in entries for seed in entry.expected}))
@@ -91,18 +91,18 @@ def _display_labels(groups: Sequence[Sequence[Record]]) -> list[str]:
     return [f"{a} #{g[0].entry[:6]}" if count[a] > 1 else a for a, g in zip(labels, groups, strict=True)]
 
 
-def _expected(groups: Iterable[Sequence[Record]]) -> dict[str, set[int]]:
-    """By model the seeds that at least half of its entries were run with.
+def _expected(groups: Iterable[Sequence[Record]]) -> dict[tuple[str, ...], set[int]]:
+    """By model and trainer the seeds that at least half of their entries were run with.
 
     So an entry with a gap is incomplete, a study of five seeds beside one of ten is not, and one more run with a new
     seed does not make all others incomplete.
     """
-    runs: dict[str, list[set[int]]] = defaultdict(list)
+    runs: dict[tuple[str, ...], list[set[int]]] = defaultdict(list)
     for group in groups:
-        runs[_names(group)[1]].append({r.seed for r in group})
+        runs[_names(group)[1:]].append({r.seed for r in group})
     return {
-        model: {seed for seed in set().union(*entries) if 2 * sum(seed in own for own in entries) >= len(entries)}
-        for model, entries in runs.items()
+        names: {seed for seed in set().union(*entries) if 2 * sum(seed in own for own in entries) >= len(entries)}
+        for names, entries in runs.items()
     }
 
 

@@ -88,7 +88,6 @@ def relabelled_card(data: dict[str, Any]) -> None:
     data["card"]["test_fraction"] = data["identity"]["scenario"]["test_fraction"] = 0.5
 
 
-# Faults that are found although the hashes were made again, and what is said of them.
 def perfect(data: dict[str, Any]) -> None:
     """All right in every cell, and sure of it."""
     for name, value in (("accuracy", 1.0), ("task_masked_accuracy", 1.0), ("negative_log_likelihood", 0.0)):
@@ -101,9 +100,12 @@ CAREFUL: Mapping[str, tuple[Edit, str]] = {
     "a method that passes for a reference": (set_field(True, "reference"), "is a reference"),
     "a count beyond 64 bits": (
         set_field(10**400, "result", "counts", 1, "state_bytes"),
-        "must be a whole number of 64",
+        "must be a whole number from 0 on, below 2**63",
     ),
-    "a time beyond measure": (set_field(1e308, "costs", 0, "train_seconds"), "train_seconds must be a number or null"),
+    "a time beyond measure": (
+        set_field(1e308, "costs", 0, "train_seconds"),
+        "null or a number from 0 to 1e+10",
+    ),
     "a model on a backbone that is not there": (set_field("mlp on lite0", "names", "model"), "has no backbone"),
     "a place that is code": (
         set_field({"_target_": "evil.Evil"}, "environment", "backbone"),

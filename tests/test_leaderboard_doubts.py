@@ -86,8 +86,11 @@ def test_two_references_that_might_be_meant_are_said_and_no_figure_is_compared_w
     joint = [*runs("joint", reference=True), *runs("joint", reference=True, more=1)]
     (warning,) = warnings(*runs("naive"), *joint)
     assert warning == (
-        "split_toy-v1: there are 2 entries of the reference joint · mlp · sgd: no figure is compared with any of them"
+        "split_toy-v1: there are several runs of the reference joint · mlp · sgd with seeds 0, 1, 2: "
+        "no figure is compared with any of them"
     )
+    halves = [*runs("joint", reference=True)[:1], *runs("joint", reference=True, more=1)[1:]]
+    assert warnings(*runs("naive"), *halves) == (), "with each seed it is known which one is meant"
     assert warnings(*runs("naive"), *runs("joint", reference=True), *runs("cumulative", reference=True)) == ()
 
 

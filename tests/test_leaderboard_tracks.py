@@ -108,7 +108,7 @@ def test_neighbours_that_the_seeds_cannot_separate_share_a_rank() -> None:
     board = make_leaderboard([*run("a", 0.600), *run("b", 0.601), *run("c", 0.3)])
     ranks = {strategy: rank for _, strategy, rank in shown(board)}
     assert ranks == {"a": 1, "b": 1, "c": 3}
-    assert "not separated" in board.official[0].standing
+    assert "Rank 1 is shared by 2 without a step between neighbours (b, a)" in board.official[0].standing
 
 
 def test_a_study_with_fewer_seeds_is_not_incomplete_beside_one_with_more_on_another_model() -> None:
@@ -210,8 +210,13 @@ def _without_addresses(text: str) -> str:
 
 
 def test_runs_on_several_kinds_of_processor_give_a_warning_and_stay() -> None:
-    records = several("naive", 0.2)
-    elsewhere = Record(**{**_fields(records[2]), "environment": {"processor": "another"}})
-    board = make_leaderboard([*records[:2], elsewhere])
+    def made_on(record: Record, **environment: str) -> Record:
+        return Record(**{**_fields(record), "environment": environment})
+
+    one, two, three = several("naive", 0.2)
+    old = made_on(one, processor="EPYC")  # an older record, which does not say the instructions
+    board = make_leaderboard([old, made_on(two, processor="EPYC", instructions="AVX2"), made_on(three)])
+    assert board.warnings == (), "none of them is known to be another"
+    board = make_leaderboard([old, made_on(two, processor="Xeon"), made_on(three)])
     assert len(entry(board, "naive").records) == 3
-    assert "2 kinds of processor" in board.warnings[0]
+    assert "2 kinds of processor (EPYC, Xeon)" in board.warnings[0]

@@ -195,7 +195,7 @@ def test_nothing_of_a_record_runs_when_it_is_taken_read_or_reported(good: Path, 
     assert not evil.exists()
 
 
-# --- archives, and paths that lead elsewhere --------------------------------------------------------------------
+# --- predictions, and paths that lead elsewhere -----------------------------------------------------------------
 
 
 def test_predictions_that_claim_more_than_there_is_memory_keep_their_record_out(good: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import pytest
 
 import clbench
 from clbench.cli.study import compared, load_study
+from clbench.places import names
 from clbench.record import same_result
 from clbench.report import write_report
 from clbench.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = sorted(p.parent for p in (ROOT / "reports").glob("*/records"))
-MODELS = ("mlp", "mlp_2x100", "features")  # of the studies of everything
 FILES = [f"leaderboard.{kind}" for kind in ("html", "md", "csv", "json", "tex")]
 REFERENCES = {"joint", "cumulative", "independent"}
 
@@ -51,13 +52,26 @@ def test_the_leaderboard_of_all_committed_records_comes_out_again_byte_for_byte(
 
 def test_every_strategy_that_can_answer_a_digits_card_was_run_with_ten_seeds_and_mnist5k_with_five() -> None:
     data = json.loads((ROOT / "reports" / "leaderboard.json").read_text())
-    tables = {t["scenario"]: [e for e in t["entries"] if e["model"] in MODELS] for t in data["scenarios"]}
-    for scenario, entries in tables.items():
-        if scenario.endswith("digits-v1"):
-            assert len({e["strategy"] for e in entries if len(e["seeds"]) == 10}) >= 21, scenario
-            assert not [e["label"] for e in entries if e["failed"]]
-        elif "mnist5k" in scenario and "_100-" not in scenario:  # a hundred tasks are a study of their own
-            assert len({e["strategy"] for e in entries if len(e["seeds"]) + len(e["failed"]) >= 5}) >= 21, scenario
+    run: dict[tuple[str, str], list[set[int]]] = defaultdict(list)
+    skipped: set[tuple[str, str]] = set()
+    for table in data["scenarios"]:
+        for e in table["entries"]:
+            seeds = {*e["seeds"], *(failed["seed"] for failed in e["failed"])}
+            run[table["scenario"], e["strategy"].partition("[")[0]].append(seeds)
+        skipped |= {(table["scenario"], some["label"].partition(" · ")[0]) for some in table["skipped"]}
+    asked: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for study in ("leaderboard", "digits", "mnist5k"):
+        for overrides in load_study(study).runs():
+            words = dict(override.split("=", 1) for override in overrides)
+            asked[words["scenario"], words["strategy"]].add(int(words["seed"]))
+    assert skipped < asked.keys(), "what does not support a protocol is listed with that reason"
+    for (scenario, strategy), seeds in [item for item in asked.items() if item[0] not in skipped]:
+        assert any(own >= seeds for own in run[scenario, strategy]), (scenario, strategy)
+        assert len(seeds) == (5 if "mnist5k" in scenario else 10), (scenario, strategy)
+    cards = {name for name in names("scenario") if name.endswith(("digits-v1", "mnist5k-v1", "mnist5k_20-v1"))}
+    assert {scenario for scenario, _ in asked} == cards
+    on_a_backbone = {s for s in names("strategy") if s.startswith(("adam_", "ease", "ranpac_tuned"))}
+    assert {strategy for _, strategy in asked} == {*names("strategy")} - on_a_backbone
 
 
 def test_the_smallest_cell_of_the_main_study_comes_out_again(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def test_ranks_start_at_one_never_fall_and_do_not_depend_on_the_order_of_seeds(
 
 def test_the_words_name_what_is_separated_and_what_is_not() -> None:
     said = in_words(["A", "B", "C"], tie_groups(entries(0.9, 0.8995, 0.5)))
-    assert said.startswith("Rank 1 is shared by 2 that are not separated (A, B); rank 3: C.")
+    assert said.startswith("Rank 1 is shared by 2 without a step between neighbours (A, B); rank 3: C.")
     assert "B from C (p < 0.001)" in said
     assert "all share rank 1" in in_words(["A", "B"], tie_groups(entries(0.9, 0.8995)))
     assert "fewer than 3 seeds in common" in in_words(["A", "B"], tie_groups(entries(0.9, 0.1, n=2)))

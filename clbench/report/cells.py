@@ -45,11 +45,10 @@ READING = (
     "Scores are fractions shown as percent, differences of scores as percentage points. Means are over the n finished "
     "seeds (column seeds); a seed fixes class order, data split, initialisation and batches alike for all strategies.",
     "Reference strategies see data a continual learner must not see: shown, never ranked. "
-    "An entry that lacks a seed which at least half of those with its model have is shown with the mean of those it "
-    "has, and not ranked.",
+    "An entry that lacks a seed which at least half of those with its model and trainer have is shown with the mean of "
+    "those it has, and not ranked.",
     "— means undefined or not measured, never zero.",
-    "Columns that depend on the machine come last and in grey: compare them within one machine only. "
-    "1 MB is 10⁶ bytes.",
+    "Columns that depend on the machine come last: compare them within one machine only. 1 MB is 10⁶ bytes.",
     "Every figure is computed from the score matrices when this page is made; the records hold the matrices, not the "
     "figures.",
 )

@@ -30,7 +30,7 @@ def to_html(board: Leaderboard) -> str:
     sections = [_section(table, k, numbers) for k, table in enumerate(board.tables)]
     return environment.get_template("page.html.j2").render(
         board=board,
-        lead=summary.lead(board),
+        lead=summary.LEAD,
         facts=summary.facts(board),
         contents=_contents(board, sections),
         protocols=sorted({str(t.card.get("protocol")) for t in board.tables}),
@@ -111,6 +111,7 @@ def _section(table: Table, number: int, numbers: Mapping[str, int]) -> dict[str,
         "tracks": len(table.tracks) > 1,
         "rows": [_row(entry, table, numbers) for entry in table.entries],
         "gaps": cells.gaps(table),
+        "matrix_note": runs.matrix_note(table),
         "figures": [(Markup(svg), Markup(caption)) for svg, caption in of_table(table)],
         "inference": {"heads": inferred[0], "rows": inferred[1]},
         "reported": {"heads": reported[0], "rows": reported[1]},

@@ -84,13 +84,18 @@ def _names(entries: Sequence[Entry]) -> dict[str, str]:
 
 
 def _row(entry: Entry, names: Mapping[str, str], shown: list[Column]) -> str:
-    mark = "" if entry.rank or entry.reference else r"\textsuperscript{*}"
+    mark = r"\textsuperscript{*}" if _apart(entry) else ""
     cells = [_cell(entry, column) for column in shown]
     return " & ".join([str(entry.rank or "---"), escaped(names[entry.id]) + mark, *cells]) + r" \\"
 
 
+def _apart(entry: Entry) -> str | None:
+    """Why an entry does not stand among the others, beside being a reference."""
+    return None if entry.unranked_because == "reference" else entry.unranked_because
+
+
 def _cell(entry: Entry, column: Column) -> str:
-    """A mean with its interval; bold in the ranked column for the entries that share rank 1."""
+    """A mean with its interval; bold in the ranked column for the first of a track and what is level with it."""
     value = entry.estimate(column.id)
     if math.isnan(value.mean):
         return "---"
@@ -117,12 +122,13 @@ def _caption(table: Table, shown: list[Column]) -> str:
     references = any(entry.reference for entry in table.entries)
     of_track = " of each track" if len(table.tracks) > 1 else ""
     protocol = escaped(str(table.card.get("protocol")).capitalize())
-    partial = any(not (entry.rank or entry.reference) for entry in table.entries)
+    apart = "; ".join(sorted({why for entry in table.entries if (why := _apart(entry))}))
+    bold = f" Bold: the first{of_track}, and what its seeds do not separate from it (paired t test, Holm)."
     return (
         rf"\texttt{{{escaped(table.scenario)}}}: {escaped(str(table.card.get('summary', '')))} "
         f"{protocol}, {table.card.get('n_tasks')} tasks; in \\%, "
-        f"means over $n = {n}$ seeds, {escaped(interval)}. {ids}. "
-        f"Bold: the first{of_track}, and what its seeds do not separate from it (paired t test, Holm)."
+        f"means over $n = {n}$ seeds, {escaped(interval)}. {ids}."
+        + (bold if table.tracks else "")
         + (" Below the last rule: references, which see data that a continual learner must not see." * references)
-        + (" *: not ranked, seeds are missing." if partial else "")
+        + (f" *: {escaped(apart)}." if apart else "")
     )

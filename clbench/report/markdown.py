@@ -21,6 +21,7 @@ from clbench.report.cells import (
     environments,
     gaps,
     head,
+    is_best,
     overview,
     seeds,
     task_inference,
@@ -33,7 +34,7 @@ def to_markdown(board: Leaderboard) -> str:
 
 
 def _page(board: Leaderboard) -> Iterator[str]:
-    yield from ("# Leaderboard", "", summary.lead(board), "", f"{summary.facts(board)}.", "")
+    yield from ("# Leaderboard", "", summary.LEAD, "", f"{summary.facts(board)}.", "")
     yield from (
         "Every column, with full precision: leaderboard.csv and leaderboard.json. Every run: leaderboard.html.",
         "",
@@ -128,7 +129,8 @@ def _row(entry: Entry, table: Table, shown: Sequence[Column]) -> list[str]:
     if entry.rank and len(table.tracks) > 1:
         name += f"<br>{entry.track}"
     rank = str(entry.rank) if entry.rank else MISSING
-    return [rank, name, seeds(entry), *(cell(entry, column) for column in shown)]
+    cells = [f"**{cell(entry, c)}**" if is_best(entry, c) else cell(entry, c) for c in shown]
+    return [rank, name, seeds(entry), *cells]
 
 
 def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -28,11 +28,13 @@ OVER_TIME = {
 STABILITY = (
     "<b>Forgetting against plasticity.</b> Right: learns new tasks well; low: keeps them. Hollow points are references."
 )
-_FRONT = "Ringed, joined and named: no other entry is both better and {cheaper}; references (hollow) do not count."
+_FRONT = (
+    "Ringed, joined and named: no other entry is as good on both and better on one; references (hollow) do not count."
+)
 COST = {
-    "state_bytes": f"<b>Accuracy against memory.</b> {_FRONT.format(cheaper='smaller')}",
-    "cumulative_train_flops.nevis2022": f"<b>Accuracy against compute.</b> {_FRONT.format(cheaper='cheaper')}",
-    "train_seconds": f"<b>Accuracy against time.</b> {_FRONT.format(cheaper='faster')} Time depends on the machine.",
+    "state_bytes": f"<b>Accuracy against memory.</b> {_FRONT}",
+    "cumulative_train_flops.nevis2022": f"<b>Accuracy against compute.</b> {_FRONT}",
+    "train_seconds": f"<b>Accuracy against time.</b> {_FRONT} Time depends on the machine.",
 }
 
 

@@ -22,7 +22,10 @@ from clbench.store import Store
 EXACT = 20  # more tasks are given as a byte a cell, in steps of 0.4 %: two thousand runs must fit on a page
 STEP = 250
 NOTE = "Percent correct. Row i: after i tasks, row 0 untrained; column j: test half of task j. Hatched: not measured."
-COARSE = "Percent correct, in steps of 0.4 %; the record has it exactly. Pale is 0, deep blue 100."
+COARSE = (
+    "Percent correct, in steps of 0.4 %; records have it exactly. Row i: after i tasks, row 0 untrained; column j: "
+    "test half of task j. Pale is 0, deep blue 100, grey not measured."
+)
 REPEAT = (
     "The first command makes the run again; on the same machine, build and threads its result has the same SHA-256. "
     "The second one does so and compares; its folder is relative to the place of these records."
@@ -70,10 +73,15 @@ def scenario_data(table: Table, columns: Sequence[Column], machines: Environment
     return {
         "scenario": table.scenario,
         "repeat": REPEAT,
-        "matrix_note": COARSE if int(table.card.get("n_tasks") or 0) > EXACT else NOTE,
+        "matrix_note": matrix_note(table),
         "columns": [head(column) for column in columns],
         "entries": [_entry(entry, columns, machines) for entry in table.entries],
     }
+
+
+def matrix_note(table: Table) -> str:
+    """How to read the accuracy matrices of a scenario; those of many tasks are pictures without numbers."""
+    return COARSE if int(table.card.get("n_tasks") or 0) > EXACT else NOTE
 
 
 def _entry(entry: Entry, columns: Sequence[Column], machines: Environments) -> dict[str, Any]:

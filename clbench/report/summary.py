@@ -11,21 +11,18 @@ from clbench.leaderboard import Leaderboard
 from clbench.overall import Overall
 from clbench.report.cells import MISSING, number
 
-
-def lead(board: Leaderboard) -> str:
-    """What is measured, in a sentence."""
-    return (
-        "How well continual-learning strategies do on all tasks of a stream after learning them one after another. "
-        "Each scenario is a stream of tasks with its own table; the figure that ranks is the mean accuracy over all "
-        "tasks after the last one."
-    )
+LEAD = (
+    "How well continual-learning strategies do on all tasks of a stream after learning them one after another. Each "
+    "scenario is a stream of tasks with its own table; the figure that ranks is the mean accuracy over all tasks after "
+    "the last one."
+)
 
 
 def facts(board: Leaderboard) -> str:
     """How much there is."""
     entries = [entry for table in board.tables for entry in table.entries]
     n_runs = sum(len(entry.records) for entry in entries)
-    seeds = sorted({len(entry.records) for entry in entries if entry.records})
+    seeds = sorted({len(entry.records) for entry in entries})
     span = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0]) if seeds else "no"
     apart = f" and {len(board.variants)} variants" if board.variants else ""
     what = f"{len(board.official)} scenarios{apart} · {len(entries)} entries"

@@ -43,7 +43,7 @@ def stability(table: Table, style: dict[str, Style]) -> Drawing | None:
 
 
 def against_cost(table: Table, style: dict[str, Style], cost: Column) -> Drawing | None:
-    """Average accuracy against a cost, with the entries that no other beats on both; None where nothing costs.
+    """Average accuracy against a cost, with the entries that no other beats; None where nothing costs.
 
     A reference beats nobody: it sees data that the others must not see.
     """
@@ -56,13 +56,13 @@ def against_cost(table: Table, style: dict[str, Style], cost: Column) -> Drawing
     title = f"{table.scenario}: average accuracy against {cost.title}, means over seeds"
     on = ", ".join(f"{p.entry.label} ({number(p.y / 100)} %, {p.x:.3g} {unit})" for p in front)
     words = (f"{cost.title} ({unit}, logarithmic)" if unit else f"{cost.title} (logarithmic)", "average accuracy (%)")
-    text = f"References aside, no other entry is better and cheaper than: {on}"
+    text = f"References aside, no other entry is as good on both and better on one than: {on}"
     named = also_named(style, [p.entry for p in front])
     return _scatter(f"{table.scenario}/{cost.id}", points, named, words, title, text, front)
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
-    """The points that no other beats on both, cheapest first; equal ones are kept.
+    """The points that no other beats (as good on both, better on one), cheapest first; equal ones are kept.
 
     >>> [p.y for p in pareto([Point(None, 1, 50), Point(None, 2, 40), Point(None, 3, 90)])]
     [50, 90]

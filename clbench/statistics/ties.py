@@ -15,8 +15,8 @@ READING = """\
 Neighbours of a table share a rank unless their seeds separate them: paired t test over the seeds that both have, \
 p < 0.05 after Holm's correction over the neighbours of the table. A rank counts the entries above its group. The \
 first and the last of a group may still differ; a shared rank says only that there is no step between neighbours. Bold \
-is stricter: the first, and the entries that the same test, corrected over all comparisons with the first, does not \
-separate from it."""
+answers another question: the first, and the entries that the same test, corrected over all comparisons with the \
+first, does not separate from it. An entry with few seeds may be bold below one with many that is not."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def in_words(names: Sequence[str], ties: Ties) -> str:
     """What is separated and what is not, for the page; ``names`` in the order of the ranks.
 
     >>> print(in_words(["A", "B", "C"], Ties((1, 1, 3), (0.4, 0.01))))
-    Rank 1 is shared by 2 that are not separated (A, B); rank 3: C. Separated from the one below: B from C (p = 0.010).
+    Rank 1 is shared by 2 without a step between neighbours (A, B); rank 3: C. Steps: B from C (p = 0.010).
     """
     if len(names) < 2:
         return f"Only {names[0]} is ranked." if names else "No entry is ranked."
@@ -78,13 +78,13 @@ def in_words(names: Sequence[str], ties: Ties) -> str:
         if a != b
     ]
     text = "; ".join(said)
-    return f"{text[0].upper()}{text[1:]}. Separated from the one below: {'; '.join(steps)}."
+    return f"{text[0].upper()}{text[1:]}. Steps: {'; '.join(steps)}."
 
 
 def _group(rank: int, names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"rank {rank}: {names[0]}"
-    return f"rank {rank} is shared by {len(names)} that are not separated ({', '.join(names)})"
+    return f"rank {rank} is shared by {len(names)} without a step between neighbours ({', '.join(names)})"
 
 
 def _p(p: float) -> str:
