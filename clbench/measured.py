@@ -79,15 +79,18 @@ def _during_training(record: Record) -> dict[str, Any]:
     curves, blocks = record.curves, learning_blocks(record)
     if not curves or not all(blocks):
         return {}
+    steps, ends = np.array(curves["step"]), np.cumsum([len(block) for block in blocks]) - 1
+    once = steps > 0  # before the first step of a task the model is that of the evaluation before
+    once[[0, *ends]] = True
     found: dict[str, Any] = {
-        "curves": np.array(curves["accuracy"], dtype=np.float64),
-        "steps": np.array(curves["step"]),
-        "ends": np.cumsum([len(block) for block in blocks]) - 1,
+        "curves": np.array(curves["accuracy"], dtype=np.float64)[:, once],
+        "steps": steps[once],
+        "ends": np.cumsum(once)[ends] - 1,
         "blocks": [np.array(block) for block in blocks],
     }
-    seen = found["steps"] > 0  # before the first step of a task the model is that of the evaluation before
-    found["curve"] = over_seen(found["curves"], found["ends"])[seen]
-    found["curve_ends"] = np.cumsum(seen)[found["ends"]] - 1
+    first = int(ends[0] > 0)  # without the untrained model
+    found["curve"] = over_seen(found["curves"], found["ends"])[first:]
+    found["curve_ends"] = found["ends"] - first
     if curves["every"] == 1:  # the first evaluations are then those after 0, 1, 2... mini-batches
         length = min(map(len, blocks))
         found["early_curve"] = np.mean([block[:length] for block in blocks], axis=0)

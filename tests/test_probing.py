@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clbench.measured import value
+from clbench.measured import inputs, value
 from clbench.metrics import metric
 from clbench.record import Record
 from tests.command import QUICK, only, quick, refused, start
+from tests.toy_records import toy_matrix, toy_record
 
 OFTEN = ("probe_every=3", "probe_samples=20")
 
@@ -75,6 +77,28 @@ def test_metrics_over_training_are_defined_where_there_are_probes_and_nowhere_el
         assert 0 <= value(m, watched) <= 1, m.id
     assert value(metric("windowed_forgetting.delange2023[w=10]"), watched) > 0.5, "plain training forgets all"
     assert value(metric("min_accuracy.delange2023"), watched) < 0.1
+
+
+def test_the_model_at_the_end_of_a_task_counts_once_though_it_is_scored_again_before_the_next() -> None:
+    curves = {"every": 1, "samples": 20, "task": [1, 1, 1, 2, 2, 2], "step": [0, 1, 2, 0, 1, 2]}
+    before, after = [0.1, 0.3, 0.5], [0.4, 0.9, 0.8]  # with the next task's classes among the candidates 0.4
+    record = replace(
+        toy_record(matrix=toy_matrix(0.8, 0, n_tasks=2)), curves=curves | {"accuracy": [before + after] * 2}
+    )
+    read = inputs(record)
+    assert read["curves"][0].tolist() == [0.1, 0.3, 0.5, 0.9, 0.8]
+    assert (read["steps"].tolist(), read["ends"].tolist()) == ([0, 1, 2, 1, 2], [2, 4])
+    assert read["curve"].tolist() == [0.3, 0.5, 0.9, 0.8], "without the untrained model"
+    assert read["curve_ends"].tolist() == [1, 3]
+    assert value(metric("min_accuracy.delange2023"), record) == 0.8
+    assert [block.tolist() for block in read["blocks"]] == [[before, after][k] for k in range(2)]
+
+
+def test_a_task_learned_without_a_step_has_one_evaluation() -> None:
+    curves = {"every": 1, "samples": 20, "task": [1, 2, 2], "step": [0, 0, 1], "accuracy": [[0.7, 0.6, 0.5]] * 2}
+    read = inputs(replace(toy_record(matrix=toy_matrix(0.8, 0, n_tasks=2)), curves=curves))
+    assert read["curves"][0].tolist() == read["curve"].tolist() == [0.7, 0.5]
+    assert read["ends"].tolist() == read["curve_ends"].tolist() == [0, 1]
 
 
 def test_a_run_that_was_killed_goes_on_with_the_curves_it_had(tmp_path: Path) -> None:

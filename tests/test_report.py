@@ -310,7 +310,7 @@ def test_bold_is_what_is_level_with_the_first_on_every_page_and_ranks_are_steps_
     assert [(e["strategy"], e["rank"]) for e in entries] == [("a", 1), ("b", 1), ("c", 1), ("d", 1)]
     level = [e["strategy"] for e in entries if e["best"]]
     assert level == ["a", "b"], "the last is separated from the first, though no neighbours are"
-    assert "4 ranked, best a (70.0 %), 1 other not separated from it; 1 rank by separated neighbours" in md
+    assert "4 ranked, best a (72.0 %), 1 other not separated from it; 1 rank by separated neighbours" in md
     assert "No two neighbours of the 4 ranked entries are separated" in md
     assert len(re.findall(r"\| \*\*[\d.]+ ± [\d.]+\*\* \|", md)) == len(level)
     assert len(re.findall(r'<td class="[^"]* best"', html)) == len(level)

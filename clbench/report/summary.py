@@ -24,9 +24,13 @@ def facts(board: Leaderboard) -> str:
     n_runs = sum(len(entry.records) for entry in entries)
     seeds = sorted({len(entry.records) for entry in entries})
     span = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0]) if seeds else "no"
-    apart = f" and {len(board.variants)} variants" if board.variants else ""
-    what = f"{len(board.official)} scenarios{apart} · {len(entries)} entries"
+    apart = f" and {_several(len(board.variants), 'variant')}" if board.variants else ""
+    what = f"{_several(len(board.official), 'scenario')}{apart} · {len(entries)} entries"
     return f"{what} · {n_runs:,} finished runs · {span} seeds an entry"
+
+
+def _several(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def short_standing(table: Table) -> str:
@@ -47,9 +51,8 @@ def _first(ranked: list[Entry]) -> str:
     if len(ranked) == 1:
         return f"only {best} is ranked"
     level = sum(entry.best for entry in ranked) - 1
-    others = f"{level} other{'s' * (level != 1)} not separated from it" if level else "separated from all others"
-    ranks = "1 rank" if len(groups) == 1 else f"{len(groups)} ranks"
-    return f"{len(ranked)} ranked, best {best}, {others}; {ranks} by separated neighbours"
+    others = f"{_several(level, 'other')} not separated from it" if level else "separated from all others"
+    return f"{len(ranked)} ranked, best {best}, {others}; {_several(len(groups), 'rank')} by separated neighbours"
 
 
 def overall_title(overall: Overall) -> str:
