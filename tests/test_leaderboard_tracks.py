@@ -75,6 +75,29 @@ def test_what_was_stored_decides_the_track_whatever_the_field_is_called() -> Non
     ]
 
 
+def test_an_entry_stands_in_the_track_of_the_most_that_it_stored_with_any_seed() -> None:
+    records = run("mine", 0.9)
+    for record in records[:2]:  # the seed with most is neither the first nor the last
+        amount = 10 * (1 + record.seed)
+        record.result["counts"] = [count | {"stored_samples": amount} for count in record.result["counts"]]
+    failed = Record(**{**_fields(records[0]), "status": "failed", "reason": "boom", "result": {}, "costs": []})
+    for some in (records, [failed, *records[1:]]):
+        assert [track for track, _, _ in shown(make_leaderboard(some))] == ["20 stored samples"]
+
+
+def test_references_are_one_track_sorted_by_their_scores() -> None:
+    records = [*run("independent", 0.8, reference=True), *run("joint", 0.9, reference=True)]
+    for record in records[4:]:
+        record.result["counts"] = [count | {"stored_samples": 5000} for count in record.result["counts"]]
+    assert [label for _, label, _ in shown(make_leaderboard(records))] == ["joint", "independent"]
+
+
+def test_a_study_of_three_seeds_is_complete_beside_five_with_another_trainer_on_the_same_model() -> None:
+    few = run("naive", 0.3, 3, names={"trainer": "plain_sgd"})
+    (one, other) = make_leaderboard([*run("naive", 0.2, 5), *few]).official[0].entries
+    assert one.complete and other.complete and (one.missing, other.missing) == ((), ())
+
+
 def test_one_entry_under_two_labels_is_one_row_under_the_shorter() -> None:
     records = run("replay", 0.6, 6)
     spelt = [

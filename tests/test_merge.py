@@ -91,6 +91,17 @@ def test_two_results_of_one_run_are_both_left_out(good: Path, tmp_path: Path) ->
     assert not records(tmp_path / "records")
 
 
+def test_of_two_results_of_one_run_from_two_machines_one_is_taken_and_the_other_is_there(
+    good: Path, tmp_path: Path
+) -> None:
+    paths = [copy_of(next(good.rglob(f"seed0-*/{FILE}")), tmp_path / "two", number) for number in range(2)]
+    edited(paths[0], lowered)
+    edited(paths[0], set_field("another", "environment", "processor"))
+    answer = merge("two", tmp_path)
+    assert "1 taken into records, 1 there already, 0 left out" in answer.out
+    assert records(tmp_path / "records") == records(tmp_path / "two" / "copies")[-1:], "as the folder itself is read"
+
+
 def test_the_streams_of_what_is_there_are_right_however_many_come(good: Path, tmp_path: Path) -> None:
     merge(good, tmp_path)
     for threads in range(2, 5):

@@ -68,6 +68,17 @@ def test_names_and_links_of_an_archive_that_lead_elsewhere_are_named_and_nothing
     assert not Path("/clbench-evil").exists()
 
 
+@pytest.mark.parametrize("form", ["gztar", "bztar", "xztar"])
+def test_a_damaged_archive_is_named_without_a_traceback(form: str, good: Path, tmp_path: Path) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "archive"), form, good))
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 255
+    archive.write_bytes(content)
+    answer = call("merge", archive, "--into", "into", cwd=tmp_path)
+    assert answer.code in (1, 2) and "Traceback" not in answer.err
+    assert "archive" in answer.err
+
+
 @pytest.mark.parametrize(("form", "whole"), [("tar", 1), ("tar", 0), ("gztar", 0)])
 def test_of_an_archive_that_ends_early_the_rest_is_taken_and_the_loss_is_said(
     form: str, whole: int, good: Path, tmp_path: Path

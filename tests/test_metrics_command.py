@@ -141,6 +141,16 @@ def test_an_expert_that_was_probed_otherwise_gives_no_number_but_what_to_do(tmp_
     assert "relative_performance.l2m" in answer.out.split("not defined")[0], "of two the one that fits"
 
 
+def test_a_reference_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    assert quick("records=all", cwd=tmp_path).code == 0
+    assert quick("strategy=joint", "records=all", cwd=tmp_path).code == 0
+    own, joint = (next((tmp_path / "all").rglob(f"{name}/**/{FILE}")) for name in ("naive", "joint"))
+    joint.write_text("{")
+    answer = call("metrics", own, "--references", "all", cwd=tmp_path)
+    assert answer.code == 0
+    assert f"left out: {joint.relative_to(tmp_path / 'all')} is truncated" in answer.err
+
+
 def test_every_figure_of_another_library_can_be_had_of_a_record() -> None:
     for figure in FIGURES:
         assert not np.isnan(value(metric(figure.id), toy_record())), figure.id

@@ -83,6 +83,7 @@ def test_logarithms_are_taken_of_the_scores_and_undone_at_the_end() -> None:
         ("forgetting.rwalk2018[w=3]", "did you mean 'forgetting.rwalk2018'"),
         ("windowed_forgetting.delange2023", r"did you mean 'windowed_forgetting.delange2023\[w=10\]'"),
         ("windowed_forgetting.delange2023[10]", "name=value"),
+        ("windowed_forgetting.delange2023[w=3,w=4]", "each parameter once"),
         ("windowed_forgetting.delange2023[w=-1]", "whole number w >= 1"),
         ("windowed_forgetting.delange2023[w=2.5]", "whole number w >= 1"),
         ("anytime_accuracy.caccia2022[period=0]", "whole number period >= 1"),

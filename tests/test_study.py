@@ -60,6 +60,11 @@ def test_a_second_call_does_nothing_and_changes_no_byte(tiny: tuple[Path, Answer
     assert {p: p.read_bytes() for p in (cwd / "out").rglob("*") if p.is_file()} == before
 
 
+def test_no_process_at_all_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    refused(study(tmp_path, "--jobs", "0"), "--jobs must be a whole number from 1 on; got 0")
+
+
 def test_a_dry_run_gives_the_estimate_and_runs_nothing(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(STUDY)
     answer = study(tmp_path, "--dry-run")
@@ -105,6 +110,21 @@ def test_a_study_in_which_a_run_fails_ends_with_code_1_and_a_report_all_the_same
     assert "3 runs, 2 done already" in again.out, "only what failed is tried again"
 
 
+def test_a_run_whose_process_is_killed_takes_no_other_along(tmp_path: Path) -> None:
+    killed = RAISES.replace("raise ZeroDivisionError", "import os, signal; os.kill(os.getpid(), signal.SIGKILL); raise")
+    (tmp_path / "doom.py").write_text(killed)
+    (tmp_path / "doomed.yaml").write_text(
+        "purpose: The second of five runs is killed, as for want of memory.\ncpu_minutes: 1\njobs: 2\nsweeps:\n"
+        "  - [scenario=split_digits-v1, 'seed=range(5)', trainer.epochs=1, model.width=32, "
+        f"strategy._target_=doom.Raises, +strategy.unlucky={unlucky(1)}]\n"
+    )
+    answer = study(tmp_path, name="doomed.yaml")
+    assert answer.code == 1
+    assert answer.out.count("its process was killed; was there memory enough?") == 1
+    assert {(r.status, r.seed) for r in records(tmp_path / "out" / "records")} == {("ok", s) for s in (0, 2, 3, 4)}
+    assert "[5/5, 0 min left]" in answer.out
+
+
 def test_a_study_without_a_single_record_ends_with_code_1_and_says_why(tmp_path: Path) -> None:
     (tmp_path / "none.yaml").write_text(
         "purpose: The data are missing.\ncpu_minutes: 1\njobs: 1\n"
@@ -126,8 +146,9 @@ def test_a_study_without_a_single_record_ends_with_code_1_and_says_why(tmp_path:
             ["did you mean 'split_digits-v1'"],
         ),
         ("purpose: x\ncpu_minutes: long\njobs: 1\nsweeps: []\n", ["long"]),
+        ("purpose: x\ncpu_minutes: 1\njobs: 0\nsweeps: []\n", ["needs jobs >= 1 and finite cpu_minutes; got 0, 1.0"]),
     ],
-    ids=["lacking", "not YAML", "unknown scenario", "not a number"],
+    ids=["lacking", "not YAML", "unknown scenario", "not a number", "no process"],
 )
 def test_a_bad_study_is_refused_in_words(text: str, parts: list[str], tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(text)

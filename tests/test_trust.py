@@ -144,6 +144,28 @@ def test_two_results_of_one_run_from_two_machines_are_both_right_and_one_counts(
     assert out.startswith("1 record is of a run that another record holds too")
 
 
+def test_a_copy_is_no_second_witness_of_a_stream(good: Path, tmp_path: Path) -> None:
+    """A run on other data that lies in three folders outvotes nobody."""
+    wrong = [copy_of(next(good.rglob(f"seed1-*/{FILE}")), tmp_path, number) for number in range(3)]
+    for path in wrong:
+        edited(path, another_stream)
+    for threads in (2, 3):
+        path = copy_of(next(good.rglob(f"seed1-*/{FILE}")), tmp_path, threads + 1)
+        edited(path, set_field(threads, "identity", "execution", "threads"))
+    reading = Store(tmp_path).read()
+    assert len(reading.records) == 2
+    (line,) = reading.left_out
+    assert line.startswith(str(wrong[-1].relative_to(tmp_path))) and "their streams differ" in line
+
+
+def test_a_result_of_another_machine_has_the_same_counts(good: Path, tmp_path: Path) -> None:
+    paths = [copy_of(next(good.rglob(f"seed0-*/{FILE}")), tmp_path, number) for number in range(2)]
+    edited(paths[1], lowered)
+    edited(paths[1], set_field("another", "environment", "processor"))
+    edited(paths[1], set_field(123, "result", "counts", 0, "stored_samples"))
+    assert len(Store(tmp_path).read().left_out) == 2
+
+
 def test_a_result_that_rounding_does_not_explain_is_not_taken_for_that_of_another_machine(
     good: Path, tmp_path: Path
 ) -> None:

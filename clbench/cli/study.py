@@ -196,8 +196,7 @@ def _experiment(overrides: Sequence[str]) -> Any:
     """A run ready to be executed; those that differ by ``seed`` are composed once, which takes Hydra half a second."""
     from clbench.experiment import experiment
 
-    own = any("${" in override for override in overrides)  # may read the seed
-    seeds = [] if own else [override for override in overrides if re.fullmatch(r"seed=\d+", override)]
+    seeds = [override for override in overrides if re.fullmatch(r"seed=\d+", override)]
     shared = _composed(tuple(override for override in overrides if override not in seeds))
     seed = int(seeds[-1].partition("=")[2]) if seeds else shared.config["seed"]
     return experiment(replace(shared, config=shared.config | {"seed": seed}, overrides=tuple(overrides)))
