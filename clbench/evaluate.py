@@ -75,7 +75,7 @@ def no_side_effects(strategy: Strategy) -> Iterator[None]:
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+        np.random.set_state(numpy)  # noqa: NPY002 (put back, not used)
         for generator, position in zip(generators, positions, strict=True):
             generator.bit_generator.state = position
         for module, mode in zip(modules, modes, strict=True):

@@ -184,7 +184,7 @@ class SGDStrategy(Strategy):
         for batch in task.batches(trainer.batch_size, trainer.epochs if epochs is None else epochs, phase, samples):
             optimizer.zero_grad()
             loss = self.loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             self.after_backward(batch)
             optimizer.step()
             self.after_step(batch)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clbench.record import FILE
-from tests.command import Answer, call, records, refused
+from tests.command import Answer, call, quick, records, refused
 from tests.test_sweep import RAISES, unlucky
 
 STUDY = """
@@ -58,6 +58,14 @@ def test_a_second_call_does_nothing_and_changes_no_byte(tiny: tuple[Path, Answer
     assert "4 runs, 4 done already; about 0 min" in again.out
     assert "average accuracy" not in again.out and "CPU minutes" not in again.out
     assert {p: p.read_bytes() for p in (cwd / "out").rglob("*") if p.is_file()} == before
+
+
+def test_runs_that_are_not_the_studys_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    assert quick(cwd=tmp_path).code == 0
+    before = {p for p in (tmp_path / "records").rglob("*") if p.is_file()}
+    refused(call("study", "tiny.yaml", "--out", ".", cwd=tmp_path), "would be replaced", "which no study puts there")
+    assert {p for p in (tmp_path / "records").rglob("*") if p.is_file()} == before
 
 
 def test_no_process_at_all_is_refused(tmp_path: Path) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clbench.checks.clause import NotApplicable, expect
 from clbench.checks.strategy_case import SEED, StrategyCase
-from clbench.checks.trace import answers, begin, quiet
+from clbench.checks.trace import answers, begin, quiet, random_states
 from clbench.evaluate import make_query
 from clbench.state import freeze
 from clbench.strategy import Strategy
@@ -92,9 +90,9 @@ def predict_changes_nothing(case: StrategyCase) -> None:
     given = {name: x.clone() for name, x in inputs.items()}
     with quiet():
         case.ask(inputs, case.query)  # whatever is made once has been made
-        before, random_before = attributes(strategy), _random_states()
+        before, random_before = attributes(strategy), random_states()
         case.ask(inputs, case.query)
-        random_after = _random_states()
+        random_after = random_states()
     changed = [k for k, v in attributes(strategy).items() if k not in before or not equal(v, before[k])]
     expect(not changed, "the same attributes after predict()", f"changes in {changed}", "keep predict() free of state")
     expect(
@@ -179,8 +177,3 @@ def _picked(query: Query, columns: list[int]) -> Query:
 def _newest(case: StrategyCase) -> Query:
     tasks = case.main.stream.tasks
     return make_query(case.protocol, tasks, 1, 1)
-
-
-def _random_states() -> list[Any]:
-    numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
-    return [torch.get_rng_state().tolist(), random.getstate(), numpy["key"].tolist(), numpy["pos"]]

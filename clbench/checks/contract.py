@@ -164,6 +164,6 @@ def _strategy(name: str, plugin: Subject) -> Report:
 
 def _made(cls: type[Scenario]) -> Scenario:
     try:
-        return cls()  # type: ignore[call-arg]
+        return cls()  # type: ignore[call-arg]  # a user's subclass may want none
     except TypeError as error:
         raise BadInput(f"scenario {cls.__name__} cannot be made: {error}; check an instance of it instead") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from clbench.cards import Scenario
 from clbench.checks.clause import NotApplicable, expect
+from clbench.checks.trace import random_states
 from clbench.data import Source, load_source
 from clbench.seeds import Seeds
 from clbench.stream import PROTOCOLS, Split, Task, TaskStream
@@ -122,9 +122,9 @@ def another_seed_gives_another_stream(case: ScenarioCase) -> None:
 
 def building_leaves_random_state_alone(case: ScenarioCase) -> None:
     """Building a stream does not touch the global random states."""
-    before = _random_state()
+    before = random_states()
     case.build()
-    expect(_random_state() == before, "global random states as they were", "others", "draw from seeds.generator() only")
+    expect(random_states() == before, "global random states as they were", "others", "draw from seeds.generator() only")
 
 
 def train_and_test_are_disjoint(case: ScenarioCase) -> None:
@@ -249,8 +249,3 @@ def _same_task(a: Task, b: Task) -> bool:
         if left.keys() != right.keys() or not all(torch.equal(left[k], right[k]) for k in left):
             return False
     return a.classes == b.classes
-
-
-def _random_state() -> list[object]:
-    numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
-    return [torch.get_rng_state().tolist(), random.getstate(), numpy["key"].tolist(), numpy["pos"]]

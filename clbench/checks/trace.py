@@ -109,20 +109,26 @@ def quiet(noise: int = 1) -> Iterator[None]:
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+        np.random.set_state(numpy)  # noqa: NPY002 (put back, not used)
         torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
         torch.use_deterministic_algorithms(strict)
 
 
+def random_states() -> tuple[Any, ...]:
+    """The states of the global generators of Python, NumPy and torch, to be compared."""
+    numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002 (looked at, not used)
+    return random.getstate(), (numpy["key"].tobytes(), numpy["pos"]), torch.get_rng_state().numpy().tobytes()
+
+
 def _settings() -> dict[str, Any]:
-    numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    python, numpy, _ = random_states()  # torch's own is forked
     return {
         "gradient mode": torch.is_grad_enabled(),
         "number of threads": torch.get_num_threads(),
         "default dtype": torch.get_default_dtype(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "Python's global random state": random.getstate(),
-        "NumPy's global random state": (numpy["key"].tobytes(), numpy["pos"]),
+        "Python's global random state": python,
+        "NumPy's global random state": numpy,
     }

@@ -49,6 +49,7 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     if jobs is not None and jobs < 1:
         raise BadInput(f"--jobs must be a whole number from 1 on; got {jobs}")
     out = out or Path("reports") / study.name
+    _check_replaceable(out / "records")
     store = Store(records / study.name)
     store.check_writable()
     before = {r.id: r for r in (Store(out / "records").read().records if (out / "records").is_dir() else ())}
@@ -214,6 +215,16 @@ def _adopt(published: Path, root: Path) -> None:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
+
+
+def _check_replaceable(published: Path) -> None:
+    """What a study published before is replaced by what it publishes now; anybody else's runs must not be."""
+    for path in published.rglob("*") if published.is_dir() else ():
+        if path.is_file() and path.name != FILE:
+            raise BadInput(
+                f"'{published}' would be replaced, but holds '{path.relative_to(published)}', which no study puts there"
+                "\n  choose another folder with --out"
+            )
 
 
 def _publish(folders: list[Path], store: Store, out: Path) -> list[Record]:
