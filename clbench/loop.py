@@ -74,11 +74,15 @@ class Extras:
     probing: Probing | None = None
     flops: bool = False
 
-    def are_in(self, curves: Mapping[str, Any], costs: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether a finished run was measured this way already, or in more detail than is asked for."""
-        asked = {} if self.probing is None else {"every": self.probing.every, "samples": self.probing.samples}
-        counted = all(cost.get("train_flops") is not None for cost in costs)
-        return asked.items() <= curves.items() and (counted or not self.flops)
+    @classmethod
+    def of(cls, curves: Mapping[str, Any], costs: Sequence[Mapping[str, Any]]) -> Extras:
+        """What a finished run was measured with."""
+        probing = Probing(curves["every"], curves["samples"]) if curves else None
+        return cls(probing, bool(costs) and all(cost.get("train_flops") is not None for cost in costs))
+
+    def beside(self, other: Extras) -> Extras:
+        """These and those together; where both probe, as these do."""
+        return Extras(self.probing or other.probing, self.flops or other.flops)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from clbench.errors import BadInput, ClbenchError, RecordError, UnsupportedProto
 from clbench.experiment import Experiment, experiment, make_strategy
 from clbench.features import check_read, fill, with_features
 from clbench.identity import PLACES
-from clbench.loop import RunResult, Watcher, prepare, run
+from clbench.loop import Extras, RunResult, Watcher, prepare, run
 from clbench.models import Model
 from clbench.plugins import import_class
 from clbench.record import PREDICTIONS, Record, read_record, save_predictions, write_record
@@ -55,8 +55,12 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     store.check_writable()
     blank = exp.record(status="ok")
     stream = _build(exp)
-    if outcome := _done_already(exp, blank, stream, store, keep):
-        return outcome
+    if found := _done_before(blank, stream, store):
+        had, kept = Extras.of(found[0].curves, found[0].costs), (found[1] / STATE).exists()
+        wanted, keep = exp.extras.beside(had), keep or kept  # to measure more must lose nothing
+        if (wanted, keep) == (had, kept):
+            return Outcome(*found, done_already=True)
+        exp = dataclasses.replace(exp, extras=wanted)
     strategy = dataclasses.replace(exp.strategy)
     surroundings = _surroundings(exp)
     filling = Filling(exp.device, getattr(watcher, "filled", None))
@@ -113,16 +117,12 @@ def _surroundings(exp: Experiment) -> dict[str, Any]:
     return environment(exp.device) | {"threads": exp.threads} | ({"backbone": places} if places else {})
 
 
-def _done_already(exp: Experiment, blank: Record, stream: TaskStream, store: Store, keep: bool) -> Outcome | None:
-    """The finished record of the same identity and the same data, with all that is to be measured and kept."""
+def _done_before(blank: Record, stream: TaskStream, store: Store) -> tuple[Record, Path] | None:
+    """The finished record of the same identity and the same data, and its folder."""
     found = store.find(blank)
-    if found is None:
+    if found is None or found[0].status != "ok" or found[0].result["fingerprint"] != stream.fingerprint:
         return None
-    record, folder = found
-    if record.status != "ok" or record.result["fingerprint"] != stream.fingerprint:
-        return None
-    complete = (not keep or (folder / STATE).exists()) and exp.extras.are_in(record.curves, record.costs)
-    return Outcome(record, folder, done_already=True) if complete else None
+    return found
 
 
 def _failure(exp: Experiment, store: Store, error: Exception, surroundings: dict[str, Any]) -> Outcome:

@@ -18,7 +18,6 @@ from clbench.identity import PLACES
 from clbench.loop import Extras
 from clbench.models import Model
 from clbench.plugins import construct, import_class
-from clbench.probing import Probing
 from clbench.record import Record, same_result
 from clbench.seeds import Seeds
 from clbench.session import execute
@@ -71,7 +70,6 @@ def rebuild(record: Record, data_dir: Path, *, trust: bool = False) -> Experimen
     if backbone:
         places = record.environment.get("backbone", {})
         backbone |= {name: places[name] for name in PLACES if name in places}  # where its files lie, and nothing else
-    every = record.curves.get("every")
     return Experiment(
         scenario=Scenario.from_card(record.card),
         strategy=make_strategy({**parts["strategy"]["parameters"], "_target_": targets["strategy"]}, Trainer()),
@@ -85,10 +83,7 @@ def rebuild(record: Record, data_dir: Path, *, trust: bool = False) -> Experimen
         data_dir=data_dir,
         names=record.names,
         command=record.command,
-        extras=Extras(
-            Probing(every, record.curves["samples"]) if every else None,
-            any(costs.get("train_flops") is not None for costs in record.costs),
-        ),
+        extras=Extras.of(record.curves, record.costs),
     )
 
 

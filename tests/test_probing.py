@@ -115,6 +115,17 @@ def test_a_run_that_was_killed_goes_on_with_the_curves_it_had(tmp_path: Path) ->
     assert only(tmp_path / "parts").curves == only(tmp_path / "whole").curves
 
 
+def test_a_run_that_is_done_again_for_its_operations_keeps_its_curves_and_predictions(tmp_path: Path) -> None:
+    assert quick(*OFTEN, cwd=tmp_path).code == 0
+    before = only(tmp_path)
+    assert "done already" not in quick("flops=true", "keep=false", cwd=tmp_path).out
+    after = only(tmp_path)
+    assert after.curves == before.curves and after.result == before.result
+    assert all(cost["train_flops"] > 0 for cost in after.costs)
+    assert len(list(tmp_path.rglob("predictions.npz"))) == 1
+    assert "done already" in quick(*OFTEN, "flops=true", cwd=tmp_path).out
+
+
 def test_a_finished_run_without_probes_is_run_again_when_they_are_asked_for(tmp_path: Path) -> None:
     assert quick(cwd=tmp_path).code == 0
     assert "done already" not in quick(*OFTEN, cwd=tmp_path).out
