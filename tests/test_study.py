@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,6 +134,32 @@ def test_a_run_whose_process_is_killed_takes_no_other_along(tmp_path: Path) -> N
     assert answer.out.count("its process was killed; was there memory enough?") == 1
     assert {(r.status, r.seed) for r in records(tmp_path / "out" / "records")} == {("ok", s) for s in (0, 2, 3, 4)}
     assert "[5/5, 0 min left]" in answer.out
+
+
+INTERRUPTIBLE = """
+import signal, sys
+from clbench.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started without
+sys.exit(main(["study", "tiny.yaml", "--out", "out"]))
+"""
+
+
+def test_a_study_that_is_interrupted_ends_at_once_and_goes_on_later(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(STUDY.replace("range(2)", "range(200)"))
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", INTERRUPTIBLE]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout is not None
+    lines = [process.stdout.readline(), process.stdout.readline()]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert lines[1].startswith("[1/400"), lines
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on from the last finished task" in err
+    done = len(records(tmp_path / "runs"))
+    assert 1 <= done < 100
+    (tmp_path / "tiny.yaml").write_text(STUDY.replace("range(2)", "range(1)").replace("naive,replay", "naive"))
+    assert "1 runs, 1 done already" in study(tmp_path).out
 
 
 def test_a_study_without_a_single_record_ends_with_code_1_and_says_why(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -145,13 +145,19 @@ def _each(todo: list[list[str]], root: Path, jobs: int) -> Iterator[Ended]:
     broken: list[list[str]] = []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         futures = {pool.submit(work, run, str(root)): run for run in todo}
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                broken.append(futures[future])
-            except Exception as error:  # a fault of ours: the other runs go on
-                yield None, "failed", f"{' '.join(futures[future])}: {type(error).__name__}: {error}", 0.0
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    broken.append(futures[future])
+                except Exception as error:  # a fault of ours: the other runs go on
+                    yield None, "failed", f"{' '.join(futures[future])}: {type(error).__name__}: {error}", 0.0
+        except KeyboardInterrupt:  # the pool would end only when all that waits has been run
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()
+            raise
     broken.sort(key=todo.index)
     if len(todo) == len(broken) == 1:
         yield None, "failed", f"{' '.join(broken[0])}: its process was killed; was there memory enough?", 0.0
