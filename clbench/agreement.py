@@ -72,7 +72,7 @@ def repetitions(records: Sequence[tuple[Path, Record]]) -> tuple[dict[Path, Path
     for copies in runs.values():
         done = [(p, r) for p, r in copies if r.status == "ok"] or copies
         chosen, first = max(done, key=_content)
-        wrong = [p for p, r in done if not agree(first, r)]
+        wrong = [p for p, r in done if first.status == "ok" and not agree(first, r)]
         if wrong:
             for path, _ in done:
                 other = wrong[0] if path != wrong[0] else chosen
@@ -82,10 +82,11 @@ def repetitions(records: Sequence[tuple[Path, Record]]) -> tuple[dict[Path, Path
     return repeated, named
 
 
-def _content(found: tuple[Path, Record]) -> tuple[int, int, str]:
+def _content(found: tuple[Path, Record]) -> tuple[int, int, int, str]:
     """How much a record holds; of those that hold as much the last by name."""
     path, record = found
-    return len(record.result.get("matrices", ())), len(record.curves), str(path)
+    costs = sum(value is not None for cost in record.costs for value in cost.values())
+    return len(record.result.get("matrices", ())), len(record.curves), costs, str(path)
 
 
 def agree(one: Record, other: Record) -> bool:
@@ -94,8 +95,10 @@ def agree(one: Record, other: Record) -> bool:
     Accuracy alone, which ranks: among the classes of a task forgotten long ago rounding may decide half of the answers.
     What is counted without rounding is the same everywhere.
     """
-    if same_result(one, other) or one.status != "ok":
+    if same_result(one, other):
         return True
+    if one.status != "ok" or other.status != "ok":
+        return False
     a, b = one.result, other.result
     elsewhere = any(one.environment.get(name) != other.environment.get(name) for name in MACHINE)
     same_stream = (a["fingerprint"], a["tasks"]) == (b["fingerprint"], b["tasks"])

@@ -17,18 +17,18 @@ from clbench.probing import Curves
 from clbench.state import State, load_state, save_state
 from clbench.strategy import Strategy
 
-PARTS = {"rows", "counts", "costs", "curves", "strategy"}
+PARTS = {"of", "rows", "counts", "costs", "curves", "strategy"}
 
 
 class Checkpoint:
     """The files of one unfinished run, ``NAME.safetensors`` and one more for each row.
 
     A row holds what every test sample was taken for: written anew after every task, long streams would write a hundred
-    times what they keep. ``fingerprint``: of the stream, so that a run never goes on with other data.
+    times what they keep. ``of``: plain data that must be the same for a run to go on: of which stream, measured how.
     """
 
-    def __init__(self, folder: Path, name: str, fingerprint: str) -> None:
-        self.folder, self.name, self.fingerprint = folder, name, fingerprint
+    def __init__(self, folder: Path, name: str, of: dict[str, Any]) -> None:
+        self.folder, self.name, self.of = folder, name, of
         self._written = 0
 
     def save(self, progress: Progress, state: State) -> None:
@@ -42,19 +42,19 @@ class Checkpoint:
         rows = [row is not None for row in progress.rows]
         curves = dataclasses.asdict(progress.curves)
         saved = {"rows": rows, "counts": progress.counts, "costs": progress.costs, "curves": curves, "strategy": state}
-        self._write(self._rest, saved | {"fingerprint": self.fingerprint})
+        self._write(self._rest, saved | {"of": self.of})
 
     def load(self, strategy: Strategy, device: torch.device) -> Progress | None:
         """Put the strategy where it was and return what was measured until then; None where there is nothing.
 
-        What is damaged, of other data or of another version is removed.
+        What is damaged, of other data, of another version or measured otherwise is removed.
         """
         if not self._rest.exists():
             return None
         try:
             saved = load_state(self._rest, None if device.type == "cpu" else device)
-            if not set(saved) >= PARTS or saved.get("fingerprint") != self.fingerprint:
-                raise RecordError(f"{self._rest} is not a checkpoint of this stream")
+            if not set(saved) >= PARTS or saved["of"] != self.of:
+                raise RecordError(f"{self._rest} is not a checkpoint of this run")
             rows = [self._read(n) if there else None for n, there in enumerate(saved["rows"])]
         except (RecordError, TypeError):  # TypeError: rows with other fields, of another version
             self.remove()

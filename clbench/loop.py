@@ -84,6 +84,10 @@ class Extras:
         """These and those together; where both probe, as these do."""
         return Extras(self.probing or other.probing, self.flops or other.flops)
 
+    def are_in(self, curves: Mapping[str, Any], costs: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a finished run was measured with all of these."""
+        return self.beside(had := Extras.of(curves, costs)) == had
+
 
 @dataclass(frozen=True)
 class RunResult:

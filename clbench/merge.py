@@ -85,12 +85,13 @@ def merge(source: Path, into: Path, *, with_predictions: bool = False) -> Merged
     for candidate in _agreeing(candidates, existing, merged):
         record, target = candidate.record, store.folder(candidate.record)
         path, found = known.get(record.id, (None, None))
-        if path and found and agree(found, record):
+        if path and found and (record.status != "ok" or agree(found, record)):  # a run that failed adds nothing
             merged.there.append(path)
             if candidate.predictions is not None:
                 merged.passed_over[PREDICTIONS] += 1
-        elif path:
-            merged.left_out.append(f"{shown(candidate.name)} is the run of {path}, with another result")
+        elif path and found:
+            what = "another result" if found.status == "ok" else f"status {found.status}: remove that one to take this"
+            merged.left_out.append(f"{shown(candidate.name)} is the run of {path}, with {what}")
         elif target.exists():
             merged.left_out.append(
                 f"{shown(candidate.name)} belongs to '{target}', which is taken by no readable record"
@@ -214,14 +215,17 @@ def _of_tar(archive: tarfile.TarFile) -> Iterator[Item]:
                 yield Item(member.name, partial(_member, archive, member), fault)
         whole = _ends(archive)
     if not whole:
-        yield Item("the end", bytes, "is missing: what followed is lost")
+        yield Item("the end", bytes, "is missing or damaged: what followed is lost")
 
 
 def _ends(archive: tarfile.TarFile) -> bool:
-    """Whether an archive whose members were read ends as one does: with a block of zeros."""
+    """Whether an archive whose members were read ends as one does: with a block of zeros, and a right checksum."""
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
-    return archive.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+    end = archive.fileobj.read(tarfile.BLOCKSIZE)
+    while archive.fileobj.read(1 << 20):  # the checksum is looked at when all has been read
+        pass
+    return end == bytes(tarfile.BLOCKSIZE)
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

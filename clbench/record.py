@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -29,7 +30,7 @@ from clbench.matrix import ScoreMatrix
 SCHEMA = 2  # what is written; older ones are read too
 FILE = "record.json"
 PREDICTIONS = "predictions.npz"  # beside it, where they were kept
-PACKED = (zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+PACKED = (zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile)
 DAMAGED = (OSError, ValueError, EOFError, RuntimeError, MemoryError, OverflowError, *PACKED)
 _ADDED: Mapping[str, Any] = {"curves": {}}  # since schema 1
 Status = Literal["ok", "failed", "skipped"]

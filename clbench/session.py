@@ -55,12 +55,11 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     store.check_writable()
     blank = exp.record(status="ok")
     stream = _build(exp)
-    if found := _done_before(blank, stream, store):
-        had, kept = Extras.of(found[0].curves, found[0].costs), (found[1] / STATE).exists()
-        wanted, keep = exp.extras.beside(had), keep or kept  # to measure more must lose nothing
-        if (wanted, keep) == (had, kept):
-            return Outcome(*found, done_already=True)
-        exp = dataclasses.replace(exp, extras=wanted)
+    before = _done_before(blank, stream, store)
+    if before:
+        exp, keep, done = _more(exp, keep, before)
+        if done:
+            return Outcome(before.record, before.folder, done_already=True)
     strategy = dataclasses.replace(exp.strategy)
     surroundings = _surroundings(exp)
     filling = Filling(exp.device, getattr(watcher, "filled", None))
@@ -77,38 +76,33 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
         except ClbenchError:
             raise
         except Exception as error:
-            return _failure(exp, store, error, surroundings)
-        checkpoint = Checkpoint(store.root / ".checkpoints", blank.id, stream.fingerprint)
+            return _failure(exp, store, error, surroundings, before)
+        of = {"fingerprint": stream.fingerprint, "extras": dataclasses.asdict(exp.extras)}
+        checkpoint = Checkpoint(store.root / ".checkpoints", blank.id, of)
         try:
-            done = checkpoint.load(strategy, exp.device)
-            saving = partial(run, watcher=watcher, progress=done, checkpoint=checkpoint.save, extras=exp.extras)
+            progress = checkpoint.load(strategy, exp.device)
+            saving = partial(run, watcher=watcher, progress=progress, checkpoint=checkpoint.save, extras=exp.extras)
             result = saving(strategy, stream, exp.seeds, exp.device)
         except Exception as error:  # the strategy's own failure is a result, not ours to hide
-            return _failure(exp, store, error, surroundings)
+            return _failure(exp, store, error, surroundings, before)
     surroundings["frozen_forwards"] = filling.forwarded
-    outcome = _finished(exp, store, result, stream, surroundings, strategy.state_dict() if keep else None)
+    parts = {"result": _content(result, stream), "costs": result.costs, "curves": result.curves}
+    record = exp.record(status="ok", environment=surroundings, **parts)
+    place = before.folder if before else store.folder(record)
+    outcome = _finished(record, place, store, result, strategy.state_dict() if keep else None)
     checkpoint.remove()
     return outcome
 
 
-def _finished(
-    exp: Experiment,
-    store: Store,
-    result: RunResult,
-    stream: TaskStream,
-    surroundings: dict[str, Any],
-    state: State | None,
-) -> Outcome:
+def _finished(record: Record, place: Path, store: Store, result: RunResult, state: State | None) -> Outcome:
     """Write the record of a run that ended and, with the state to keep, its predictions."""
-    parts = {"result": _content(result, stream), "costs": result.costs, "curves": result.curves}
-    record = exp.record(status="ok", environment=surroundings, **parts)
     with tempfile.TemporaryDirectory(dir=store.root, prefix=".files-") as folder:
         files = {}
         if state is not None:
             files = {name: Path(folder) / name for name in (PREDICTIONS, STATE)}
             save_predictions(files[PREDICTIONS], result.kept)
             save_state(files[STATE], state)
-        return Outcome(record, write_record(store.folder(record), record, files))
+        return Outcome(record, write_record(place, record, files))
 
 
 def _surroundings(exp: Experiment) -> dict[str, Any]:
@@ -117,16 +111,27 @@ def _surroundings(exp: Experiment) -> dict[str, Any]:
     return environment(exp.device) | {"threads": exp.threads} | ({"backbone": places} if places else {})
 
 
-def _done_before(blank: Record, stream: TaskStream, store: Store) -> tuple[Record, Path] | None:
-    """The finished record of the same identity and the same data, and its folder."""
+def _done_before(blank: Record, stream: TaskStream, store: Store) -> Outcome | None:
+    """The finished record of the same identity and the same data."""
     found = store.find(blank)
     if found is None or found[0].status != "ok" or found[0].result["fingerprint"] != stream.fingerprint:
         return None
-    return found
+    return Outcome(*found)
 
 
-def _failure(exp: Experiment, store: Store, error: Exception, surroundings: dict[str, Any]) -> Outcome:
+def _more(exp: Experiment, keep: bool, before: Outcome) -> tuple[Experiment, bool, bool]:
+    """The run with all that was measured and kept before, so that nothing is lost; and whether that is all there is."""
+    had, kept = Extras.of(before.record.curves, before.record.costs), (before.folder / STATE).exists()
+    wanted, keep = exp.extras.beside(had), keep or kept
+    return dataclasses.replace(exp, extras=wanted), keep, (wanted, keep) == (had, kept)
+
+
+def _failure(
+    exp: Experiment, store: Store, error: Exception, surroundings: dict[str, Any], before: Outcome | None
+) -> Outcome:
     failed = exp.record(status="failed", reason=_reason(error), environment=surroundings)
+    if before:  # what was finished stays
+        return Outcome(failed, before.folder)
     return Outcome(failed, write_record(store.folder(failed), failed))
 
 

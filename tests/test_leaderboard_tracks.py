@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from clbench.leaderboard import Leaderboard, make_leaderboard
 from clbench.record import Record
 from clbench.report.latex import to_latex
 from clbench.report.markdown import to_markdown
-from tests.toy_records import entry, several, toy_matrix, toy_record
+from tests.toy_records import Pages, entry, several, toy_matrix, toy_record
 
 
 def run(strategy: str, final: float, seeds: int = 4, **changes: Any) -> list[Record]:
@@ -227,8 +228,6 @@ def test_the_order_of_records_changes_nothing() -> None:
 
 
 def _without_addresses(text: str) -> str:
-    import re
-
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
@@ -243,3 +242,20 @@ def test_runs_on_several_kinds_of_processor_give_a_warning_and_stay() -> None:
     board = make_leaderboard([old, made_on(two, processor="Xeon"), made_on(three)])
     assert len(entry(board, "naive").records) == 3
     assert "2 kinds of processor (EPYC, Xeon)" in board.warnings[0]
+
+
+def test_bold_is_what_is_level_with_the_first_on_every_page_and_ranks_are_steps_between_neighbours(
+    pages: Pages, tmp_path: Path
+) -> None:
+    wobble = {"a": (3, -2, 1, 0, -2), "b": (-2, 3, -1, 2, 0), "c": (1, -3, 3, -2, 2), "d": (-1, 2, -3, 3, 0)}
+    finals = {name: [0.6 - 0.03 * k + 0.01 * w for w in some] for k, (name, some) in enumerate(wobble.items())}
+    md, data, html = pages(*(toy_record(n, s, final) for n, some in finals.items() for s, final in enumerate(some)))
+    entries = data["scenarios"][0]["entries"]
+    assert [(e["strategy"], e["rank"]) for e in entries] == [("a", 1), ("b", 1), ("c", 1), ("d", 1)]
+    level = [e["strategy"] for e in entries if e["best"]]
+    assert level == ["a", "b"], "the last is separated from the first, though no neighbours are"
+    assert "4 ranked, best a (72.0 %), 1 other not separated from it; 1 rank by separated neighbours" in md
+    assert "No two neighbours of the 4 ranked entries are separated" in md
+    assert len(re.findall(r"\| \*\*[\d.]+ ± [\d.]+\*\* \|", md)) == len(level)
+    assert len(re.findall(r'<td class="[^"]* best"', html)) == len(level)
+    assert (tmp_path / "out" / "leaderboard.tex").read_text().count(r"\mathbf") == len(level)

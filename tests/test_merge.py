@@ -102,6 +102,30 @@ def test_of_two_results_of_one_run_from_two_machines_one_is_taken_and_the_other_
     assert records(tmp_path / "records") == records(tmp_path / "two" / "copies")[-1:], "as the folder itself is read"
 
 
+def test_a_failed_record_of_a_run_that_is_there_adds_nothing_and_a_finished_one_is_named(
+    good: Path, tmp_path: Path
+) -> None:
+    done = next(good.rglob(f"seed0-*/{FILE}"))
+    for folder in ("done", "both"):
+        copy_of(done, tmp_path / folder, 0)
+    for folder in ("failed", "both"):
+        path = copy_of(done, tmp_path / folder, 1)
+        edited(path, _failed)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert merge(tmp_path / "done", tmp_path / "a").code == 0
+    assert "0 taken into records, 1 there already, 0 left out" in merge(tmp_path / "failed", tmp_path / "a").out
+    assert merge(tmp_path / "failed", tmp_path / "b").code == 0
+    refused(merge(tmp_path / "done", tmp_path / "b"), "with status failed: remove that one to take this", code=1)
+    answer = merge(tmp_path / "both", tmp_path)
+    assert "1 taken into records, 1 there already, 0 left out" in answer.out
+    assert [r.status for r in records(tmp_path / "records")] == ["ok"]
+
+
+def _failed(data: dict[str, Any]) -> None:
+    data |= {"status": "failed", "reason": "boom", "result": {}, "costs": [], "curves": {}}
+
+
 def test_the_streams_of_what_is_there_are_right_however_many_come(good: Path, tmp_path: Path) -> None:
     merge(good, tmp_path)
     for threads in range(2, 5):

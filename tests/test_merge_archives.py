@@ -94,7 +94,7 @@ def test_of_an_archive_that_ends_early_the_rest_is_taken_and_the_loss_is_said(
     archive.write_bytes(content)
     answer = merge(archive, tmp_path)
     assert answer.code == 1
-    assert "'the end' is missing: what followed is lost" in answer.err
+    assert "'the end' is missing or damaged: what followed is lost" in answer.err
     if form == "tar":
         assert "1 taken into" in answer.out
 

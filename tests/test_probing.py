@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clbench.checkpoint import Checkpoint
+from clbench.loop import Progress
 from clbench.measured import inputs, value
 from clbench.metrics import metric
 from clbench.record import Record
+from clbench.state import State
 from tests.command import QUICK, only, quick, refused, start
 from tests.toy_records import toy_matrix, toy_record
 
@@ -124,6 +127,39 @@ def test_a_run_that_is_done_again_for_its_operations_keeps_its_curves_and_predic
     assert all(cost["train_flops"] > 0 for cost in after.costs)
     assert len(list(tmp_path.rglob("predictions.npz"))) == 1
     assert "done already" in quick(*OFTEN, "flops=true", cwd=tmp_path).out
+
+
+def test_a_run_that_fails_when_it_is_measured_again_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert quick(cwd=tmp_path).code == 0
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    monkeypatch.setattr(Checkpoint, "save", _full)
+    assert quick("flops=true", cwd=tmp_path).code == 1
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def _full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_run_that_goes_on_with_other_probes_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = Checkpoint.save
+
+    def stopping(self: Checkpoint, progress: Progress, state: State) -> None:
+        save(self, progress, state)
+        if progress.tasks_done == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", stopping)
+    assert quick("probe_every=3", cwd=tmp_path).code == 130
+    monkeypatch.setattr(Checkpoint, "save", save)
+    answer = quick("probe_every=2", cwd=tmp_path)
+    assert answer.code == 0 and answer.err.count("done in") == 5
+    record = only(tmp_path)
+    own = [step for t, step in zip(record.curves["task"], record.curves["step"], strict=True) if t == 1]
+    n_steps = record.result["counts"][0]["steps"]
+    assert own == [*range(0, n_steps, 2), n_steps]
 
 
 def test_a_finished_run_without_probes_is_run_again_when_they_are_asked_for(tmp_path: Path) -> None:

@@ -298,20 +298,3 @@ def test_entries_that_none_beats_on_both_accuracy_and_cost_are_joined(pages: Pag
         record.result["counts"][:] = [{"state_bytes": size, "stored_samples": 0}] * 3
     _, _, html = pages(*records)
     assert re.search(r"than: small \([\d.]+ %, 1 MB\), large \(", html)
-
-
-def test_bold_is_what_is_level_with_the_first_on_every_page_and_ranks_are_steps_between_neighbours(
-    pages: Pages, tmp_path: Path
-) -> None:
-    wobble = {"a": (3, -2, 1, 0, -2), "b": (-2, 3, -1, 2, 0), "c": (1, -3, 3, -2, 2), "d": (-1, 2, -3, 3, 0)}
-    finals = {name: [0.6 - 0.03 * k + 0.01 * w for w in some] for k, (name, some) in enumerate(wobble.items())}
-    md, data, html = pages(*(toy_record(n, s, final) for n, some in finals.items() for s, final in enumerate(some)))
-    entries = data["scenarios"][0]["entries"]
-    assert [(e["strategy"], e["rank"]) for e in entries] == [("a", 1), ("b", 1), ("c", 1), ("d", 1)]
-    level = [e["strategy"] for e in entries if e["best"]]
-    assert level == ["a", "b"], "the last is separated from the first, though no neighbours are"
-    assert "4 ranked, best a (72.0 %), 1 other not separated from it; 1 rank by separated neighbours" in md
-    assert "No two neighbours of the 4 ranked entries are separated" in md
-    assert len(re.findall(r"\| \*\*[\d.]+ ± [\d.]+\*\* \|", md)) == len(level)
-    assert len(re.findall(r'<td class="[^"]* best"', html)) == len(level)
-    assert (tmp_path / "out" / "leaderboard.tex").read_text().count(r"\mathbf") == len(level)

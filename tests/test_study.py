@@ -63,12 +63,29 @@ def test_a_second_call_does_nothing_and_changes_no_byte(tiny: tuple[Path, Answer
     assert {p: p.read_bytes() for p in (cwd / "out").rglob("*") if p.is_file()} == before
 
 
-def test_runs_that_are_not_the_studys_are_not_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [("strategy=replay",), ("strategy=ewc", "keep=false")])
+def test_runs_that_are_not_the_studys_are_not_replaced(words: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(STUDY)
-    assert quick(cwd=tmp_path).code == 0
+    assert quick(*words, cwd=tmp_path).code == 0
     before = {p for p in (tmp_path / "records").rglob("*") if p.is_file()}
-    refused(call("study", "tiny.yaml", "--out", ".", cwd=tmp_path), "would be replaced", "which no study puts there")
+    refused(call("study", "tiny.yaml", "--out", ".", cwd=tmp_path), "would be replaced", "which is not of this study")
     assert {p for p in (tmp_path / "records").rglob("*") if p.is_file()} == before
+
+
+def test_a_study_is_not_published_into_the_folder_that_it_works_in(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    for words in (("--out", "runs/tiny"), ("--out", ".", "--records", "records")):
+        refused(call("study", "tiny.yaml", *words, cwd=tmp_path), "name another --out")
+
+
+def test_what_a_study_asks_for_in_addition_is_measured(tmp_path: Path) -> None:
+    small = STUDY.replace("naive,replay", "naive").replace("range(2)", "range(1)")
+    (tmp_path / "tiny.yaml").write_text(small)
+    assert study(tmp_path).code == 0
+    (tmp_path / "tiny.yaml").write_text(small.replace("model.width=32", "model.width=32, probe_every=3"))
+    assert "1 runs, 0 done already" in study(tmp_path).out
+    (record,) = records(tmp_path / "out" / "records")
+    assert record.curves["every"] == 3
 
 
 def test_no_process_at_all_is_refused(tmp_path: Path) -> None:
@@ -152,7 +169,10 @@ def test_a_study_that_is_interrupted_ends_at_once_and_goes_on_later(tmp_path: Pa
     assert process.stdout is not None
     lines = [process.stdout.readline(), process.stdout.readline()]
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert lines[1].startswith("[1/400"), lines
     assert process.returncode == 130
     assert "interrupted; the same command goes on from the last finished task" in err
@@ -160,6 +180,19 @@ def test_a_study_that_is_interrupted_ends_at_once_and_goes_on_later(tmp_path: Pa
     assert 1 <= done < 100
     (tmp_path / "tiny.yaml").write_text(STUDY.replace("range(2)", "range(1)").replace("naive,replay", "naive"))
     assert "1 runs, 1 done already" in study(tmp_path).out
+
+
+def test_an_interruption_while_a_line_is_printed_ends_a_study_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(line: str) -> None:
+        if line.startswith("[1/"):
+            raise KeyboardInterrupt
+
+    (tmp_path / "tiny.yaml").write_text(STUDY.replace("range(2)", "range(30)"))
+    monkeypatch.setattr("clbench.cli.study._say", interrupted)
+    assert study(tmp_path).code == 130
+    assert 1 <= len(records(tmp_path / "runs")) < 30
 
 
 def test_a_study_without_a_single_record_ends_with_code_1_and_says_why(tmp_path: Path) -> None:

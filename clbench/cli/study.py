@@ -49,13 +49,13 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     if jobs is not None and jobs < 1:
         raise BadInput(f"--jobs must be a whole number from 1 on; got {jobs}")
     out = out or Path("reports") / study.name
-    _check_replaceable(out / "records")
+    runs = study.runs()
     store = Store(records / study.name)
+    _check_replaceable(out / "records", store.root, runs)
     store.check_writable()
     before = {r.id: r for r in (Store(out / "records").read().records if (out / "records").is_dir() else ())}
     if not fresh:
         _adopt(out / "records", store.root)
-    runs = study.runs()
     todo, folders = _missing(runs, store)
     jobs = min(jobs or study.jobs, max(1, len(todo)))
     minutes = study.cpu_minutes * len(todo) / max(1, len(runs)) / jobs
@@ -68,11 +68,11 @@ def run_study(name: str, records: Path, out: Path | None, *, jobs: int | None, f
     failed, seconds = _work(todo, store.root, jobs, folders)
     if todo:
         _say(f"these {len(todo)} runs took {seconds / 60:.1f} CPU minutes")
-    finished = _publish(folders, store, out)
-    _compare(before, finished)
-    if not finished:
+    if not folders:
         _say("no run left a record; there is nothing to report")
         return 1
+    finished = _publish(folders, store, out)
+    _compare(before, finished)
     from clbench.report import write_report
 
     write_report(out / "records", out)
@@ -119,9 +119,11 @@ def _missing(runs: list[list[str]], store: Store) -> tuple[list[list[str]], list
         return runs, []  # composing hundreds of configurations takes a while
     todo, folders = [], []
     for run in runs:
-        found = store.find(_experiment(run).record(status="ok"))
-        if found is not None and found[0].status in ("ok", "skipped"):
-            folders.append(found[1])
+        wanted = _experiment(run)
+        record, folder = store.find(wanted.record(status="ok")) or (None, store.root)
+        measured = record and record.status == "ok" and wanted.extras.are_in(record.curves, record.costs)
+        if record and (measured or record.status == "skipped"):
+            folders.append(folder)
         else:
             todo.append(run)
     return todo, folders
@@ -144,8 +146,8 @@ def _each(todo: list[list[str]], root: Path, jobs: int) -> Iterator[Ended]:
     """The runs as they end. One whose process was killed takes those beside it along: they begin again, one by one."""
     broken: list[list[str]] = []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        futures = {pool.submit(work, run, str(root)): run for run in todo}
         try:
+            futures = {pool.submit(work, run, str(root)): run for run in todo}
             for future in as_completed(futures):
                 try:
                     yield future.result()
@@ -153,7 +155,7 @@ def _each(todo: list[list[str]], root: Path, jobs: int) -> Iterator[Ended]:
                     broken.append(futures[future])
                 except Exception as error:  # a fault of ours: the other runs go on
                     yield None, "failed", f"{' '.join(futures[future])}: {type(error).__name__}: {error}", 0.0
-        except KeyboardInterrupt:  # the pool would end only when all that waits has been run
+        except (KeyboardInterrupt, GeneratorExit):  # the pool would end only when all that waits has been run
             pool.shutdown(wait=False, cancel_futures=True)
             for process in active_children():
                 process.terminate()
@@ -223,23 +225,44 @@ def _adopt(published: Path, root: Path) -> None:
             shutil.copy2(path, target)
 
 
-def _check_replaceable(published: Path) -> None:
-    """What a study published before is replaced by what it publishes now; anybody else's runs must not be."""
+def _check_replaceable(published: Path, working: Path, runs: list[list[str]]) -> None:
+    """What a study published before is replaced by what it publishes now; runs of anybody else must not be.
+
+    Its own are those of its scenarios and strategies: their code may have changed since, and their identity with it.
+    """
+    ours, theirs = published.resolve(), working.resolve()
+    if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+        raise BadInput(
+            f"'{published}' would be replaced, and '{working}' is where the runs are made: name another --out"
+        )
+    asked = {(words.get("scenario"), words.get("strategy")) for words in map(_words, runs)}
     for path in published.rglob("*") if published.is_dir() else ():
-        if path.is_file() and path.name != FILE:
+        if not path.is_file():
+            continue
+        scenario, strategy = path.relative_to(published).parts[:2] if path.name == FILE else ("", "")
+        own = (scenario.partition("[")[0], strategy.partition("[")[0])
+        if own not in asked and (own[0], None) not in asked:
             raise BadInput(
-                f"'{published}' would be replaced, but holds '{path.relative_to(published)}', which no study puts there"
-                "\n  choose another folder with --out"
+                f"'{published}' would be replaced, but holds '{path.relative_to(published)}', which is not of this "
+                "study\n  choose another folder with --out"
             )
+
+
+def _words(overrides: Sequence[str]) -> dict[str, str]:
+    return dict(override.partition("=")[::2] for override in overrides)
 
 
 def _publish(folders: list[Path], store: Store, out: Path) -> list[Record]:
     """Make ``out/records`` hold exactly the records of the study that there are, without kept predictions."""
-    shutil.rmtree(out / "records", ignore_errors=True)
+    draft = out / ".records-draft"
+    shutil.rmtree(draft, ignore_errors=True)  # of a sitting that was killed here
     for folder in folders:
-        place = out / "records" / folder.relative_to(store.root)
+        place = draft / folder.relative_to(store.root)
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy2(folder / FILE, place / FILE)
+    if (out / "records").exists():
+        shutil.rmtree(out / "records")
+    draft.rename(out / "records")
     return [read_record(folder) for folder in folders]
 
 
