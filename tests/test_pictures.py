@@ -39,12 +39,15 @@ def words(svg: str) -> list[str]:
 def test_a_reference_takes_nobody_off_the_front_and_the_words_say_so() -> None:
     found = drawn(
         *costing(2 * 10**6, "small", 0.3),
+        *costing(2 * 10**6, "worse", 0.2),  # no smaller
         *costing(9 * 10**6, "large", 0.8),
         *costing(10**6, "oracle", 0.85, reference=True),
     )
     svg, caption = found["Accuracy against memory"]
-    assert re.search(r"<desc>References aside, no other entry is better and cheaper than: small .*, large ", svg)
-    assert "no other entry is both better and smaller; references (hollow) do not count" in caption
+    said = "<desc>References aside, no other entry is as good on both and better on one than: "
+    (front,) = re.findall(f"{re.escape(said)}([^<]*)", svg)
+    assert re.fullmatch(r"small \(.*\), large \(.*\)\.?", front) and "worse" not in front
+    assert "no other entry is as good on both and better on one; references (hollow) do not count" in caption
 
 
 def test_every_entry_on_the_front_has_its_name_in_the_picture_however_bad() -> None:
