@@ -135,6 +135,24 @@ def test_prune_deletes_what_has_not_been_used_for_so_many_days(home: Path, tmp_p
     assert not list(home.iterdir()), "neither entries nor locks"
 
 
+def test_a_leftover_that_cannot_be_deleted_is_named_and_the_rest_is_cleared(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".draft-a", "b.lock"):
+        path = home / name
+        path.mkdir(parents=True) if name.startswith(".") else path.touch()
+        os.utime(path, (time.time() - 2 * 86400,) * 2)
+
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("shutil.rmtree", refuse)
+    answer = call("cache", "prune", "--older-than", 1, cwd=tmp_path)
+    assert answer.code == 0
+    assert f"'{home / '.draft-a'}', a leftover, cannot be deleted: Permission denied" in answer.out
+    assert [path.name for path in home.iterdir()] == [".draft-a"]
+
+
 def test_prune_takes_names_or_everything_and_leaves_what_it_does_not_know(home: Path, tmp_path: Path) -> None:
     for k in range(3):
         stored_features({"entry": k}, N, [ROWS], Counted())

@@ -71,7 +71,7 @@ class Kept:
         away = self.folder.with_name(f".draft-{self.name}")
         try:
             with locked(self.folder, self.in_use):
-                shutil.rmtree(away, ignore_errors=True)
+                shutil.rmtree(away, ignore_errors=True)  # of a kill in this place; if it stays, the next line says why
                 self.folder.replace(away)  # in one step: a kill leaves no half of it
                 shutil.rmtree(away)
                 Path(f"{self.folder}.lock").unlink()
@@ -185,10 +185,13 @@ def _remove_strays() -> None:
     for kind in ("features", "arrays"):
         for path in (cache_folder() / kind).glob("*"):
             old = (time.time() - path.stat().st_mtime) > DAY
-            if path.name.startswith(".draft-") and old:
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.suffix == ".lock" and old and not path.with_suffix("").exists():
-                path.unlink(missing_ok=True)
+            try:
+                if path.name.startswith(".draft-") and old:
+                    shutil.rmtree(path)
+                elif path.suffix == ".lock" and old and not path.with_suffix("").exists():
+                    path.unlink(missing_ok=True)
+            except OSError as error:  # of somebody else, on a shared cache: the rest is cleared all the same
+                _say(f"'{path}', a leftover, cannot be deleted: {error.strerror or error}")
 
 
 def _largest(kept: Kept) -> NDArray[Any] | None:
