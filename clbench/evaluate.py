@@ -111,6 +111,11 @@ def evaluate(
                 cell = _cell(scores, probe.labels[rows].to(device), query, task.classes)
                 parts.append(torch.stack([*cell, inferred.to(cell[0])]))
             cells.append(torch.cat(parts, dim=1).cpu().double().numpy())
+    return _row(cells)
+
+
+def _row(cells: Sequence[NDArray[np.float64]]) -> Row:
+    """The cells of a row put together; a cell is what :func:`_cell` gives and the inferred tasks (7, N)."""
     whole = np.concatenate(cells, axis=1)
     nll, brier, ece = np.array([calibration(cell[0], cell[3], cell[4], cell[5]) for cell in cells]).T
     return Row(

@@ -139,6 +139,13 @@ class Stage:
             self.probes = [with_branches(probe, new, self._device) for probe in self.probes]
             self._known |= set(new)
 
+    def score(self, strategy: Strategy, row: int) -> Row | None:
+        """All probes after ``row`` tasks; None between the first and the last, where a strategy has only those."""
+        self.add(strategy.branches(), row)
+        if strategy.measured_rows == "last" and row not in (0, len(self.stream)):
+            return None
+        return evaluate(strategy, self.stream.spec.protocol, self.stream.tasks, row, self._device, self.probes)
+
 
 def prepare(
     strategy: Strategy,
@@ -182,18 +189,12 @@ def run(
     stage = Stage(stream, device)
     prober = Prober(extras.probing, strategy, stream, seeds, progress.curves) if extras.probing else None
 
-    def measure(row: int) -> Row | None:
-        stage.add(strategy.branches(), row)
-        if strategy.measured_rows == "last" and row not in (0, len(stream)):
-            return None
-        return evaluate(strategy, stream.spec.protocol, stream.tasks, row, device, stage.probes)
-
     if watcher:
         watcher.started(len(stream))
     with torch.random.fork_rng():
         stage.add(strategy.branches(), progress.tasks_done)
         if not progress.rows:
-            progress.rows.append(measure(0))
+            progress.rows.append(stage.score(strategy, 0))
         for task in stream.tasks[progress.tasks_done :]:
             if prober:
                 prober.start_task(stage.probes, device)
@@ -202,7 +203,7 @@ def run(
                 counts = train_one(strategy, stage.stream, task.index, seeds, device, watcher, prober)
             meter.leave_out("train", prober.seconds if prober else 0.0)
             with meter.measure("evaluate"):
-                row = measure(task.index)
+                row = stage.score(strategy, task.index)
             state = strategy.state_dict()
             progress.add(row, counts | _sizes(strategy, state), meter.costs())
             if checkpoint:

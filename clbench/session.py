@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +64,7 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     filling = Filling(exp.device, getattr(watcher, "filled", None))
     with _threads(exp.threads):
         try:
-            if exp.backbone:
-                stream = with_features(stream, exp.backbone, filling)
-            stream = prepare(strategy, exp.make_model, stream, exp.seeds, exp.device)
-            check_read(stream, getattr(strategy, "model_", None), exp.names["model"])
-            fill(stream)
+            stream = _prepared(exp, strategy, stream, filling)
         except UnsupportedProtocol as error:
             skipped = exp.record(status="skipped", reason=str(error), environment=surroundings)
             return Outcome(skipped, write_record(store.folder(skipped), skipped))
@@ -80,9 +75,7 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
         of = {"fingerprint": stream.fingerprint, "extras": dataclasses.asdict(exp.extras)}
         checkpoint = Checkpoint(store.root / ".checkpoints", blank.id, of)
         try:
-            progress = checkpoint.load(strategy, exp.device)
-            saving = partial(run, watcher=watcher, progress=progress, checkpoint=checkpoint.save, extras=exp.extras)
-            result = saving(strategy, stream, exp.seeds, exp.device)
+            result = _trained(exp, strategy, stream, checkpoint, watcher)
         except Exception as error:  # the strategy's own failure is a result, not ours to hide
             return _failure(exp, store, error, surroundings, before)
     surroundings["frozen_forwards"] = filling.forwarded
@@ -92,6 +85,32 @@ def execute(exp: Experiment, store: Store, *, keep: bool = True, watcher: Watche
     outcome = _finished(record, place, store, result, strategy.state_dict() if keep else None)
     checkpoint.remove()
     return outcome
+
+
+def _prepared(exp: Experiment, strategy: Strategy, stream: TaskStream, filling: Filling) -> TaskStream:
+    """Set the strategy up, and return the stream that it reads, with the features of a frozen backbone worked out."""
+    if exp.backbone:
+        stream = with_features(stream, exp.backbone, filling)
+    stream = prepare(strategy, exp.make_model, stream, exp.seeds, exp.device)
+    check_read(stream, getattr(strategy, "model_", None), exp.names["model"])
+    fill(stream)
+    return stream
+
+
+def _trained(
+    exp: Experiment, strategy: Strategy, stream: TaskStream, checkpoint: Checkpoint, watcher: Watcher | None
+) -> RunResult:
+    """Run a prepared strategy from its checkpoint on, with a new one after each task."""
+    return run(
+        strategy,
+        stream,
+        exp.seeds,
+        exp.device,
+        watcher=watcher,
+        progress=checkpoint.load(strategy, exp.device),
+        checkpoint=checkpoint.save,
+        extras=exp.extras,
+    )
 
 
 def _finished(record: Record, place: Path, store: Store, result: RunResult, state: State | None) -> Outcome:

@@ -50,7 +50,7 @@ def continued(
                 _store(folder / protocol, trace)
             except TypeError as error:
                 complaints[protocol] = [f"its state cannot be saved without pickle: {error}"]
-        plan = {
+        plan: dict[str, Any] = {
             "strategy": {"_target_": import_path(cls), **parameters},
             "protocols": [p for p in traces if not complaints[p]],
             "seeds": asdict(seeds),
@@ -60,22 +60,27 @@ def continued(
         if not plan["protocols"]:
             return complaints
         (folder / "plan.json").write_text(json.dumps(plan))
-        path = os.pathsep.join(p or str(Path.cwd()) for p in sys.path)
-        command = [sys.executable, "-c", CHILD, name]
-        child = subprocess.run(
-            command,
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        answer = folder / "complaints.json"
-        if child.returncode or not answer.exists():
-            last = (child.stderr.strip().splitlines() or ["no message"])[-1]
-            return complaints | {p: [f"the fresh process ended: {last}"] for p in traces if not complaints[p]}
-        told: dict[str, list[str]] = json.loads(answer.read_text())
-        return complaints | told
+        told = _in_a_new_process(folder)
+    if isinstance(told, str):
+        return complaints | {p: [f"the fresh process ended: {told}"] for p in plan["protocols"]}
+    return complaints | told
+
+
+def _in_a_new_process(folder: Path) -> dict[str, list[str]] | str:
+    """Carry out a folder's plan: complaints by protocol, or the last line of a process that gave none."""
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    answer = folder / "complaints.json"
+    if child.returncode or not answer.exists():
+        return (child.stderr.strip().splitlines() or ["no message"])[-1]
+    told: dict[str, list[str]] = json.loads(answer.read_text())
+    return told
 
 
 def _store(folder: Path, trace: Trace) -> None:
